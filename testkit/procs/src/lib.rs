@@ -1,1 +1,17 @@
-//! pando-procs
+// SPDX-License-Identifier: BSD-3-Clause
+//! Real processes for tests and benchmarks: start, stop, kill and talk to Pando and to its peers on loopback.
+//!
+//! Not a test framework: every function returns plain values and errors. Processes are ended by their id when their
+//! handle is dropped, ports are free ones asked of the kernel, directories are temporary, and each wait has a deadline.
+//! Used by testkit/system, testkit/differential and bench.
+
+pub mod client;
+pub mod cluster;
+pub mod node;
+pub mod peers;
+pub mod wait;
+
+pub use client::Client;
+pub use cluster::Cluster;
+pub use node::{Node, Software};
+pub use wait::eventually;

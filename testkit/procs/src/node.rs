@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! One server process, Pando or a peer, in a temporary directory of its own on a free port.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::peers;
+use crate::wait::eventually;
+
+/// Which server a [`Node`] runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Software {
+    Pando,
+    /// The reference, Valkey 9.1.2.
+    Valkey,
+    /// Valkey 8.x, for memory figures.
+    Valkey8,
+}
+
+/// A running server. Dropping it kills the process and removes its directory.
+pub struct Node {
+    pub software: Software,
+    pub port: u16,
+    pub dir: PathBuf,
+    child: Child,
+    args: Vec<String>,
+    stopped: bool,
+}
+
+/// A port that was free a moment ago, such that port + 10000 (the cluster port) was free as well.
+///
+/// # Panics
+/// When the machine has no free port pair.
+pub fn free_port() -> u16 {
+    for _ in 0..1000 {
+        let Ok(listener) = TcpListener::bind(("127.0.0.1", 0)) else { continue };
+        let port = listener.local_addr().map_or(0, |addr| addr.port());
+        if port == 0 {
+            continue;
+        }
+        // Fold the ephemeral range (32768..60999) below it, so that outgoing connections do not take the pair.
+        let port = 10_000 + port % 20_000;
+        let both = TcpListener::bind(("127.0.0.1", port)).and(TcpListener::bind(("127.0.0.1", port + 10_000)));
+        if both.is_ok() {
+            return port;
+        }
+    }
+    panic!("no free pair of ports");
+}
+
+/// A new empty directory below the system's temporary one.
+///
+/// # Panics
+/// When it cannot be made.
+pub fn temp_dir(name: &str) -> PathBuf {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("pando-{name}-{}-{count}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a temporary directory can be made");
+    dir
+}
+
+impl Node {
+    /// Starts a server with extra arguments in the form `--name value` and waits until it answers PING.
+    ///
+    /// # Errors
+    /// The end of its log, when it does not come up within 20 seconds.
+    pub fn start(software: Software, args: &[&str]) -> Result<Self, String> {
+        Self::start_at(software, free_port(), temp_dir("node"), args)
+    }
+
+    /// As [`Self::start`], on a given port in a given directory.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_at(software: Software, port: u16, dir: PathBuf, args: &[&str]) -> Result<Self, String> {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let child = spawn(software, port, &dir, &args)?;
+        let mut node = Self { software, port, dir, child, args, stopped: false };
+        node.wait_ready()?;
+        Ok(node)
+    }
+
+    fn wait_ready(&mut self) -> Result<(), String> {
+        let port = self.port;
+        eventually(Duration::from_secs(20), "server start", || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(format!("ended with {status}"));
+            }
+            let mut client = Client::connect(port).map_err(|error| error.to_string())?;
+            let reply = client.text(&["PING"]).map_err(|error| error.to_string())?;
+            let up = reply == "PONG" || reply.starts_with("-NOAUTH");
+            if up { Ok(()) } else { Err(reply) }
+        })
+        .map_err(|error| format!("{error}\n{}", self.log_tail()))
+    }
+
+    /// A new connection to this node.
+    ///
+    /// # Panics
+    /// When the node does not accept it.
+    pub fn client(&self) -> Client {
+        Client::connect(self.port).unwrap_or_else(|error| panic!("port {}: {error}\n{}", self.port, self.log_tail()))
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9, and wait for the end.
+    pub fn kill(&mut self) {
+        self.resume();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGTERM without waiting.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    /// Waits for the process to end by itself; its exit code.
+    pub fn wait_exit(&mut self, limit: Duration) -> Option<i32> {
+        eventually(limit, "exit", || match self.child.try_wait() {
+            Ok(Some(status)) => Ok(status.code().unwrap_or(-1)),
+            _ => Err("still running".into()),
+        })
+        .ok()
+    }
+
+    /// SIGSTOP.
+    pub fn pause(&mut self) {
+        self.signal(libc::SIGSTOP);
+        self.stopped = true;
+    }
+
+    /// SIGCONT.
+    pub fn resume(&mut self) {
+        if self.stopped {
+            self.signal(libc::SIGCONT);
+            self.stopped = false;
+        }
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: kill(2) takes no pointers; the child is ours and not yet reaped, so the id cannot be another process's.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// Starts the process again after its end, same port, directory and arguments, without waiting until it answers.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn restart_without_wait(&mut self) -> Result<(), String> {
+        self.kill();
+        self.child = spawn(self.software, self.port, &self.dir, &self.args)?;
+        Ok(())
+    }
+
+    /// As [`Self::restart_without_wait`], and waits until it answers.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.restart_without_wait()?;
+        self.wait_ready()
+    }
+
+    /// The last lines of the server's log.
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    /// User and system time of the process so far, all threads, in microseconds.
+    pub fn cpu_us(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        // SAFETY: sysconf takes no pointers.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as u64;
+        (ticks(11) + ticks(12)) * 1_000_000 / per_second.max(1)
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0) * 1024
+    }
+}
+
+fn spawn(software: Software, port: u16, dir: &PathBuf, args: &[String]) -> Result<Child, String> {
+    let program = match software {
+        Software::Pando => peers::pando(),
+        Software::Valkey => peers::require_peer("valkey-server"),
+        Software::Valkey8 => peers::require_peer("valkey-server-8"),
+    };
+    let mut command = Command::new(&program);
+    if software == Software::Pando {
+        command.arg("server");
+    }
+    command.args(["--port", &port.to_string(), "--dir"]).arg(dir);
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(args);
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("server.log"));
+    let log = log.map_err(|error| error.to_string())?;
+    let errors = log.try_clone().map_err(|error| error.to_string())?;
+    command.stdin(Stdio::null()).stdout(log).stderr(errors);
+    command.spawn().map_err(|error| format!("{}: {error}", program.display()))
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- log of the node on port {} ---\n{}", self.port, self.log_tail());
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
