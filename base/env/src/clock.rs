@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Time in milliseconds: one monotonic clock that counts suspend, and the calendar.
+//!
+//! Leases are compared with `now_ms`. It must count the time a laptop or a virtual machine
+//! sleeps, which `std::time::Instant` (CLOCK_MONOTONIC) does not.
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// Monotonic milliseconds since an arbitrary point, including time spent suspended.
+    fn now_ms(&self) -> u64;
+    /// Milliseconds since 1970. May jump; never used for leases.
+    fn unix_ms(&self) -> u64;
+}
+
+/// The clocks of the operating system.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RealClock;
+
+impl Clock for RealClock {
+    fn now_ms(&self) -> u64 {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let id = rustix::time::ClockId::Boottime;
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let id = rustix::time::ClockId::Monotonic;
+        to_ms(rustix::time::clock_gettime(id))
+    }
+
+    fn unix_ms(&self) -> u64 {
+        to_ms(rustix::time::clock_gettime(rustix::time::ClockId::Realtime))
+    }
+}
+
+fn to_ms(t: rustix::time::Timespec) -> u64 {
+    (t.tv_sec.max(0) as u64) * 1000 + (t.tv_nsec.max(0) as u64) / 1_000_000
+}
+
+/// A clock that follows tokio's time, which tests pause and the simulator drives.
+#[cfg(feature = "sim")]
+#[derive(Debug, Clone, Copy)]
+pub struct VirtualClock {
+    start: tokio::time::Instant,
+    boot_ms: u64,
+    unix_ms: u64,
+}
+
+#[cfg(feature = "sim")]
+impl VirtualClock {
+    /// A clock that shows these values now. Create it inside the runtime it is to follow.
+    pub fn new(boot_ms: u64, unix_ms: u64) -> VirtualClock {
+        VirtualClock { start: tokio::time::Instant::now(), boot_ms, unix_ms }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(feature = "sim")]
+impl Clock for VirtualClock {
+    fn now_ms(&self) -> u64 {
+        self.boot_ms + self.elapsed_ms()
+    }
+
+    fn unix_ms(&self) -> u64 {
+        self.unix_ms + self.elapsed_ms()
+    }
+}
