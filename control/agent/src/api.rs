@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What the rest of the server sees of the control plane: its configuration, the requests that
+//! clients cause, the answers, and the trait through which verdicts reach the data plane.
+//! No behaviour here. `apps/server` and the simulator are the callers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pando_topology::{ClusterMap, NodeId, Slot, SlotSet, TopologyVersion};
+
+/// What one process brings along into its cluster.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Address announced to other nodes; empty means: learn it from the first contact.
+    pub host: String,
+    /// Announced host name (`cluster-announce-hostname`), may be empty.
+    pub hostname: String,
+    /// Address that the cluster port listens on; empty means all.
+    pub bind: String,
+    /// Client port, as announced.
+    pub port: u16,
+    /// TLS client port, 0 when there is none.
+    pub tls_port: u16,
+    /// Cluster port, listened on and announced.
+    pub cluster_port: u16,
+    /// Folder of the state file and of the roots' files.
+    pub dir: PathBuf,
+    /// Name of the state file in `dir` (`cluster-config-file`).
+    pub state_file: String,
+    /// What this process is for (`cluster-roles`).
+    pub roles: Roles,
+    /// `cluster-roots`: `host:client-port` of the roots that start together; empty means: an island.
+    pub roots: Vec<String>,
+    /// How many voters the root group grows to (1, 3, 5 or 7).
+    pub root_count: usize,
+    /// Length of every promise (`cluster-node-timeout`).
+    pub lease_ms: u64,
+    /// Availability zone, may be empty.
+    pub zone: String,
+    /// `replica-priority`; 0 means never promote.
+    pub replica_priority: u16,
+    /// `cluster-replica-no-failover`.
+    pub no_failover: bool,
+    /// `cluster-require-full-coverage`: without it, a partly served slot space is still "ok".
+    pub require_full_coverage: bool,
+}
+
+/// `cluster-roles`.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Roles {
+    /// Holds keys: gets a shard, may serve slots.
+    pub data: bool,
+    /// May become a member of the root group.
+    pub root: bool,
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        Self {
+            host: String::new(),
+            hostname: String::new(),
+            bind: String::new(),
+            port: 6379,
+            tls_port: 0,
+            cluster_port: 16379,
+            dir: PathBuf::from("."),
+            state_file: "nodes.conf".into(),
+            roles: Roles { data: true, root: true },
+            roots: Vec::new(),
+            root_count: 3,
+            lease_ms: 3000,
+            zone: String::new(),
+            replica_priority: 100,
+            no_failover: false,
+            require_full_coverage: true,
+        }
+    }
+}
+
+/// The data plane as the agent sees it. All calls come from the cluster thread, must not block, and
+/// take effect before they return: after `lease(0, ..)` or a `topology` that demotes this node no
+/// further write may be acknowledged.
+pub trait DataPlane: Send + Sync {
+    /// Swap to this map; start or stop replication accordingly. Called in order of versions; when
+    /// the node changes its cluster (join, reset), `me` or the history may change as a whole.
+    fn topology(&self, map: Arc<ClusterMap>, me: NodeId);
+    /// Writes are allowed before this `CLOCK_BOOTTIME` millisecond (0 = none, `u64::MAX` = always).
+    fn lease(&self, until_boottime_ms: u64, cluster_ok: bool);
+    /// Where replication stands; read before each heartbeat.
+    fn status(&self) -> DataStatus;
+    /// A message published on another node, for the subscribers here.
+    fn publish(&self, channel: &[u8], message: &[u8], sharded: bool);
+    /// Planned failover: hold writes until that `CLOCK_BOOTTIME` millisecond, or let them go (`None`).
+    /// After it returned with `Some`, `status().offset` must not grow by client writes.
+    fn pause_writes(&self, until_boottime_ms: Option<u64>);
+}
+
+/// Answer of [`DataPlane::status`].
+#[derive(Clone, Debug)]
+pub struct DataStatus {
+    /// Replication id of the history this node holds.
+    pub replid: [u8; 40],
+    /// Primary: end of its log. Replica: what it has applied.
+    pub offset: u64,
+    /// Replica: the link to the primary is up and in sync.
+    pub link_up: bool,
+    /// Replica: a full copy of the present primary's history was completed at least once.
+    pub synced: bool,
+    /// Loading a file or a full sync at this moment.
+    pub loading: bool,
+}
+
+impl Default for DataStatus {
+    fn default() -> Self {
+        Self { replid: [b'0'; 40], offset: 0, link_up: false, synced: false, loading: false }
+    }
+}
+
+/// What a client (or the server itself) asks of the agent.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// `CLUSTER MEET`; `cluster_port` 0 means `port + 10000`. Answered when committed.
+    Meet { host: String, port: u16, cluster_port: u16 },
+    /// `CLUSTER ADDSLOTS`/`ADDSLOTSRANGE`.
+    AddSlots(SlotSet),
+    /// `CLUSTER DELSLOTS`/`DELSLOTSRANGE`.
+    DelSlots(SlotSet),
+    /// `CLUSTER FLUSHSLOTS`.
+    FlushSlots,
+    /// `CLUSTER REPLICATE` (the server checks that this node is empty).
+    Replicate(NodeId),
+    /// `CLUSTER FORGET`.
+    Forget(NodeId),
+    /// `CLUSTER RESET` (the server checks that this node is empty).
+    Reset { hard: bool },
+    /// `CLUSTER FAILOVER [FORCE|TAKEOVER]` on a replica.
+    Failover(FailoverMode),
+    /// `CLUSTER SET-CONFIG-EPOCH`.
+    SetConfigEpoch(u64),
+    /// `CLUSTER BUMPEPOCH`.
+    BumpEpoch,
+    /// `CLUSTER SETSLOT <slot> ...`.
+    SetSlot(Slot, SetSlot),
+    /// Wait until this node has every topology change that was committed before the request.
+    ReadBarrier,
+    /// Forward a published message to the other nodes; answered at once, delivery is best effort.
+    Publish { channel: Arc<[u8]>, message: Arc<[u8]>, sharded: bool },
+    /// `CLUSTER COUNT-FAILURE-REPORTS`: how many roots count this node as failed.
+    CountFailureReports(NodeId),
+}
+
+/// `CLUSTER FAILOVER` variants.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum FailoverMode {
+    /// Writes pause at the primary until the replica has all of them.
+    Planned,
+    /// Without the primary's consent.
+    Force,
+    /// Same as `Force`: a majority of the roots is needed in any case.
+    Takeover,
+}
+
+/// `CLUSTER SETSLOT` variants.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum SetSlot {
+    /// Give the slot to this node.
+    Node(NodeId),
+    /// Forget a half-done migration.
+    Stable,
+    /// The slot leaves for this node.
+    Migrating(NodeId),
+    /// The slot comes from this node.
+    Importing(NodeId),
+}
+
+/// What a request came to; refusals are `Err(final client text)`.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub enum Answer {
+    /// Done and committed; this node's map includes it.
+    Ok,
+    /// `BUMPEPOCH`: the epoch, and whether it was bumped.
+    Epoch { epoch: u64, bumped: bool },
+    /// `COUNT-FAILURE-REPORTS`.
+    Count(u64),
+    /// `ReadBarrier`: the version that this node has now reached.
+    Version(TopologyVersion),
+}
+
+/// A snapshot for `INFO`, `CLUSTER INFO` and `CLUSTER LINKS`.
+#[derive(Clone, Debug, Default)]
+pub struct AgentInfo {
+    /// This node's id.
+    pub me: Option<NodeId>,
+    /// Leading root, if known.
+    pub leader: Option<NodeId>,
+    /// Raft term, 0 on a node that is no root.
+    pub term: u64,
+    /// This node is a voter of the root group.
+    pub is_root: bool,
+    /// This node leads the root group.
+    pub is_leader: bool,
+    /// The roots of the cluster.
+    pub roots: Vec<NodeId>,
+    /// Last applied log index (roots only).
+    pub applied: u64,
+    /// Version of the map in use.
+    pub version: u64,
+    /// A majority of the roots answers this node.
+    pub quorum: bool,
+    /// The verdict that was last given to the data plane.
+    pub cluster_ok: bool,
+    /// End of the write lease, `CLOCK_BOOTTIME` milliseconds.
+    pub lease_until_ms: u64,
+    /// Cluster messages by kind: name, sent, received. Only kinds that occurred.
+    pub messages: Vec<(&'static str, u64, u64)>,
+    /// Published messages that were dropped because a peer's queue was full.
+    pub publish_dropped: u64,
+    /// Links for `CLUSTER LINKS`.
+    pub links: Vec<LinkInfo>,
+}
+
+/// One cluster link.
+#[derive(Clone, Debug)]
+pub struct LinkInfo {
+    /// Opened by this node.
+    pub outbound: bool,
+    /// The node at the other end.
+    pub node: NodeId,
+    /// Unix milliseconds of its creation.
+    pub create_time_ms: u64,
+    /// Bytes allocated for its send queue.
+    pub send_buffer_allocated: u64,
+    /// Bytes waiting to be sent.
+    pub send_buffer_used: u64,
+}
+
+/// Why an agent could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// State file or roots' files.
+    #[error("cluster state in {path}: {source}")]
+    State {
+        /// The file or folder.
+        path: String,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The cluster port.
+    #[error("cluster port {port}: {source}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// What went wrong.
+        source: std::io::Error,
+    },
+    /// The root group's log or snapshot cannot be used.
+    #[error("root group: {0}")]
+    Raft(String),
+    /// The runtime or its thread could not be created.
+    #[error("cluster thread: {0}")]
+    Thread(std::io::Error),
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The handle that worker threads hold: it only queues requests and reads snapshots.
+//! Every method may be called from any thread.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::api::{AgentInfo, Answer, Request};
+
+/// Called exactly once with the result of a request, on the cluster thread; must not block.
+pub type Reply = Box<dyn FnOnce(Result<Answer, String>) + Send>;
+
+/// What a handle asks of the agent's task.
+pub(crate) enum Ask {
+    Request(Request, Reply),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A running agent. Clones are cheap and refer to the same agent.
+#[derive(Clone)]
+pub struct AgentHandle {
+    pub(crate) asks: mpsc::UnboundedSender<Ask>,
+    pub(crate) info: Arc<Mutex<AgentInfo>>,
+}
+
+impl AgentHandle {
+    /// Queues a request; `reply` is called with its result (a final client text on refusal).
+    pub fn submit(&self, request: Request, reply: Reply) {
+        if let Err(mpsc::error::SendError(Ask::Request(_, reply))) =
+            self.asks.send(Ask::Request(request, reply))
+        {
+            reply(Err("ERR The cluster agent is shut down".into()));
+        }
+    }
+
+    /// Like [`AgentHandle::submit`], for callers that are async themselves (tests, the simulator).
+    pub async fn ask(&self, request: Request) -> Result<Answer, String> {
+        let (sender, receiver) = oneshot::channel();
+        self.submit(request, Box::new(move |result| drop(sender.send(result))));
+        receiver.await.unwrap_or_else(|_| Err("ERR The cluster agent is shut down".into()))
+    }
+
+    /// A recent snapshot (at most one heartbeat old).
+    pub fn info(&self) -> AgentInfo {
+        self.info.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Hands leadership over if this node leads, ends its promises, and stops. Works on any runtime.
+    pub async fn shutdown(&self) {
+        let (sender, receiver) = oneshot::channel();
+        if self.asks.send(Ask::Shutdown(sender)).is_ok() {
+            // An error means that the agent is gone already, which is what was asked for.
+            receiver.await.ok();
+        }
+    }
+}
