@@ -1,1 +1,13 @@
-//! pando-values
+// SPDX-License-Identifier: BSD-3-Clause
+//! One value at a time: its types, its encodings, its borrowed and owned forms.
+//!
+//! Not here: keys, TTLs, where a value is stored (`pando-keyspace`), commands. Called by `pando-keyspace`, which stores
+//! values, and by `pando-commands`, which reads and changes them.
+
+mod encoding;
+mod number;
+mod value;
+
+pub use encoding::{Encoding, EMBSTR_LEN_MAX, StrHint, ValueType, encode_str, StrForm};
+pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
+pub use value::{IntText, Typed, Value, ValueRef};
