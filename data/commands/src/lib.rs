@@ -1,1 +1,47 @@
-//! pando-commands
+// SPDX-License-Identifier: BSD-3-Clause
+//! The commands that work on keys. One family per file, its table first; a handler gets a locked view ([`Ctx`]), writes a
+//! reply and records [`Effects`]. Not here: sockets, the log, the clock, AUTH/ACL/MULTI (data/session), encodings
+//! (data/values) and storage (data/keyspace).
+//!
+//! ```text
+//!   commands.json --build.rs--> spec.rs --+--> registry.rs (name -> spec + handler) --> session
+//!   summaries.json                        +--> key_positions.rs (which slots to lock)
+//!                                         +--> introspect.rs (COMMAND ...)
+//!   handler(ctx, args) -> reply + effects (log records, events, changed keys)
+//! ```
+
+mod args;
+mod bitfield;
+mod bitmaps;
+mod bitop;
+mod context;
+mod counters;
+mod databases;
+mod effects;
+mod error;
+mod expire;
+mod get_set;
+pub mod glob;
+pub mod introspect;
+mod key_positions;
+mod keys;
+mod lcs;
+mod lookup;
+mod move_keys;
+mod object;
+mod ranges;
+mod registry;
+mod scan;
+mod set;
+mod spec;
+pub mod testing;
+
+pub use context::{Ctx, DataFn, ExecEnv};
+pub use effects::{Effects, Event, EventClass, Propagation, WholeChange};
+pub use error::CommandError;
+pub use key_positions::{KeyError, KeyPosition, KeyVec, keys_of};
+pub use registry::{Exec, Lookup, Registry, SessionCommandId, UnknownRow, unknown_command_error, unknown_subcommand_error};
+pub use spec::{
+    AclCategories, ArgDoc, BeginSearch, CATEGORY_NAMES, COMMAND_ID_COUNT, COMMANDS, CommandSpec, FLAG_NAMES, FindKeys, Flags,
+    KEY_FLAG_NAMES, KeyFlags, KeySpec, find_spec, touches_all,
+};
