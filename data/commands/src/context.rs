@@ -4,7 +4,7 @@
 
 use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
-use pando_keyspace::{DbIndex, LockedSlots, ValueRef};
+use pando_keyspace::{DbIndex, LockedSlots};
 use pando_resp::{Args, ReplyBuf};
 
 /// A handler of a data command. The reply is complete when it returns `Ok`; on `Err` the caller removes what was written.

@@ -153,13 +153,16 @@ fn bitfield_is_read_only(args: Args<'_>) -> bool {
     true
 }
 
+/// Options of SORT before STORE and how many arguments follow each.
+const SORT_OPTIONS: [(&[u8], usize); 3] = [(b"limit", 2), (b"get", 1), (b"by", 1)];
+
 /// SORT key [BY p] [LIMIT a b] [GET p ...] [STORE dst]: the source and the last STORE.
 fn sort_keys(args: Args<'_>, keys: &mut KeyVec) -> Result<(), KeyError> {
     keys.push(KeyPosition { index: 1, flags: KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0) });
     let mut store = None;
     let mut at = 2;
     while at < args.len() {
-        let skip = [(&b"limit"[..], 2), (b"get", 1), (b"by", 1)].iter().find(|(word, _)| args[at].eq_ignore_ascii_case(word));
+        let skip = SORT_OPTIONS.iter().find(|(word, _)| args[at].eq_ignore_ascii_case(word));
         if let Some((_, skip)) = skip {
             at += skip;
         } else if args[at].eq_ignore_ascii_case(b"store") && at + 1 < args.len() {
