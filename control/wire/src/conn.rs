@@ -1,0 +1,541 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! A connection between two processes: hello, then requests, replies and one-way frames in both
+//! directions over one stream.
+//!
+//! One task reads and one writes. Requests carry a number, so many may be under way. The queue
+//! to the writer is bounded: a sender never waits without noticing. A connection is used until
+//! its first error and never repaired; the owner makes a new one.
+//!
+//! Frames that are no replies go to the [`Handler`], in the order they arrived, on the reading
+//! task: it must return soon and spawn what takes longer.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pando_env::{BoxStream, Env};
+use pando_topology::{Incarnation, NodeId};
+use serde::{Deserialize, Serialize};
+use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::frame::{
+    BODY_BYTES_MAX, ClusterId, Frame, FrameReader, FrameWriter, Header, Kind, PROTOCOL,
+    decode_body, encode_body, flags, kinds,
+};
+use crate::WireError;
+
+/// A stranger may make us hold at most this much.
+const HELLO_BYTES_MAX: usize = 16 * 1024;
+/// The writer collects frames up to this many bytes into one write.
+const WRITE_BATCH_BYTES: usize = 256 * 1024;
+
+/// What a connection is for. The accepting side uses it to decide who gets the frames.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
+pub enum Purpose {
+    /// A node talks to a root.
+    Node,
+    /// A primary talks to its replica.
+    Peer,
+    /// Published messages.
+    Publish,
+    /// Single calls, from anybody.
+    Call,
+    /// Frames of control/raft.
+    Raft,
+    /// Is somebody there, and which incarnation?
+    Probe,
+}
+
+/// Who this process is; it may change (a join changes the cluster), so each connection gets one.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// The cluster, or [`ClusterId::NONE`].
+    pub cluster: ClusterId,
+    /// This node.
+    pub node: NodeId,
+    /// This start of the process.
+    pub incarnation: Incarnation,
+}
+
+/// The first frame in each direction.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the sender.
+    pub protocol: u16,
+    /// The sender's cluster.
+    pub cluster: ClusterId,
+    /// The sender.
+    pub node: NodeId,
+    /// Its start.
+    pub incarnation: Incarnation,
+    /// What the connection is for, said by the side that connects and repeated in the answer.
+    pub purpose: Purpose,
+    /// The host that the connecting side dialled: a node that knows no address of its own takes
+    /// it. Empty in the answer.
+    pub dialled: String,
+    /// In the answer: whether the purpose can be served (no for another cluster, except calls and
+    /// probes). The connection closes after a refusal.
+    pub accepted: bool,
+}
+
+/// Limits of a connection.
+#[derive(Clone, Debug)]
+pub struct ConnConfig {
+    /// For connecting and for the hello, each.
+    pub connect_timeout: Duration,
+    /// Frames that may wait for the writer.
+    pub queue_frames_max: usize,
+    /// Longest body accepted.
+    pub body_bytes_max: usize,
+}
+
+impl Default for ConnConfig {
+    fn default() -> ConnConfig {
+        ConnConfig {
+            connect_timeout: Duration::from_secs(2),
+            queue_frames_max: 1024,
+            body_bytes_max: BODY_BYTES_MAX,
+        }
+    }
+}
+
+/// Receives what the other side starts.
+pub trait Handler: Send + Sync + 'static {
+    /// A request ([`Header::wants_reply`]) or a one-way frame. Answer with [`Conn::reply`] or
+    /// [`Conn::reply_error`], now or later.
+    fn on_frame(&self, conn: &Conn, frame: Frame);
+
+    /// The connection has ended; called once, after the last frame.
+    fn on_closed(&self, conn: &Conn) {
+        let _ = conn;
+    }
+}
+
+/// Refuses every request: for connections on which only this side asks.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct NoHandler;
+
+impl Handler for NoHandler {
+    fn on_frame(&self, conn: &Conn, frame: Frame) {
+        conn.reply_error(&frame.header, "unexpected request");
+    }
+}
+
+/// A live connection. Clones share it; it closes when [`Conn::close`] is called, on the first
+/// error, or when the other side closes, not when the clones are dropped.
+#[derive(Clone)]
+pub struct Conn {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    local: Identity,
+    peer: Hello,
+    queue: mpsc::Sender<Frame>,
+    next_request: AtomicU64,
+    /// Requests that wait for an answer. Ordered, so that closing wakes them in a fixed order.
+    waiting: Mutex<BTreeMap<u64, oneshot::Sender<Result<Frame, WireError>>>>,
+    closed: watch::Sender<bool>,
+    close_reported: AtomicBool,
+}
+
+impl std::fmt::Debug for Conn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Conn").field("peer", &self.shared.peer).finish_non_exhaustive()
+    }
+}
+
+type Reader = FrameReader<ReadHalf<BoxStream>>;
+type Writer = FrameWriter<WriteHalf<BoxStream>>;
+
+impl Conn {
+    /// Connects, says hello and waits for the other hello. `expect` is the node that should be
+    /// there, if known; the caller compares clusters itself (see [`Conn::peer`]).
+    #[allow(clippy::too_many_arguments)]
+    pub async fn connect(
+        env: &Env,
+        host: &str,
+        port: u16,
+        local: Identity,
+        purpose: Purpose,
+        expect: Option<NodeId>,
+        config: &ConnConfig,
+        handler: Arc<dyn Handler>,
+    ) -> Result<Conn, WireError> {
+        let stream = timeout(config.connect_timeout, env.net.connect(host, port))
+            .await
+            .map_err(|_| WireError::Timeout)??;
+        let _ = stream.set_nodelay(true);
+        let (mut reader, mut writer) = split(stream);
+        let talk = async {
+            say_hello(&mut writer, &local, expect, purpose, host, true).await?;
+            hear_hello(&mut reader).await
+        };
+        let peer = timeout(config.connect_timeout, talk).await.map_err(|_| WireError::Timeout)??;
+        if !peer.accepted {
+            return Err(WireError::WrongPeer(format!("refused by {}", peer.node)));
+        }
+        if let Some(expected) = expect
+            && peer.node != expected
+        {
+            return Err(WireError::WrongPeer(peer.node.to_string()));
+        }
+        Ok(Conn::run(reader, writer, local, peer, config, handler))
+    }
+
+    /// Takes an accepted stream: waits for the hello, lets `admit` judge it and choose the
+    /// handler (`None` refuses), then answers with our hello.
+    pub async fn accept(
+        stream: BoxStream,
+        local: Identity,
+        config: &ConnConfig,
+        admit: impl FnOnce(&Hello) -> Option<Arc<dyn Handler>>,
+    ) -> Result<Conn, WireError> {
+        let _ = stream.set_nodelay(true);
+        let (mut reader, mut writer) = split(stream);
+        let peer = timeout(config.connect_timeout, hear_hello(&mut reader))
+            .await
+            .map_err(|_| WireError::Timeout)??;
+        let handler = admit(&peer);
+        let accepted = handler.is_some();
+        let answer = say_hello(&mut writer, &local, Some(peer.node), peer.purpose, "", accepted);
+        timeout(config.connect_timeout, answer).await.map_err(|_| WireError::Timeout)??;
+        let Some(handler) = handler else {
+            return Err(WireError::WrongPeer(peer.node.to_string()));
+        };
+        Ok(Conn::run(reader, writer, local, peer, config, handler))
+    }
+
+    fn run(
+        mut reader: Reader,
+        writer: Writer,
+        local: Identity,
+        peer: Hello,
+        config: &ConnConfig,
+        handler: Arc<dyn Handler>,
+    ) -> Conn {
+        let (queue, frames) = mpsc::channel(config.queue_frames_max.max(1));
+        let (closed, _) = watch::channel(false);
+        reader.set_body_bytes_max(config.body_bytes_max);
+        let conn = Conn {
+            shared: Arc::new(Shared {
+                local,
+                peer,
+                queue,
+                next_request: AtomicU64::new(1),
+                waiting: Mutex::default(),
+                closed,
+                close_reported: AtomicBool::new(false),
+            }),
+        };
+        tokio::spawn(write_loop(conn.clone(), writer, frames));
+        tokio::spawn(read_loop(conn.clone(), reader, handler));
+        conn
+    }
+
+    /// What the other side said of itself.
+    pub fn peer(&self) -> &Hello {
+        &self.shared.peer
+    }
+
+    /// Whether the connection has ended.
+    pub fn is_closed(&self) -> bool {
+        *self.shared.closed.borrow()
+    }
+
+    /// Waits until the connection has ended.
+    pub async fn closed(&self) {
+        let mut watch = self.shared.closed.subscribe();
+        // The sender lives in `self`, so waiting can only end with `true`.
+        let _ = watch.wait_for(|closed| *closed).await;
+    }
+
+    /// Ends the connection; everything that waits fails with [`WireError::Closed`].
+    pub fn close(&self) {
+        self.shared.closed.send_replace(true);
+        let waiting =
+            std::mem::take(&mut *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        for (_, tx) in waiting {
+            let _ = tx.send(Err(WireError::Closed));
+        }
+    }
+
+    fn frame(&self, kind: Kind, flags: u8, request: u64, body: Bytes) -> Frame {
+        let Shared { local, peer, .. } = &*self.shared;
+        let (cluster, from, to) = (local.cluster, local.node, peer.node);
+        Frame { header: Header { kind, flags, request, cluster, from, to }, body }
+    }
+
+    fn enqueue(&self, frame: Frame) -> Result<(), WireError> {
+        if self.is_closed() {
+            return Err(WireError::Closed);
+        }
+        if frame.body.len() > BODY_BYTES_MAX {
+            return Err(WireError::TooLong(frame.body.len() as u64));
+        }
+        self.shared.queue.try_send(frame).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => WireError::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => WireError::Closed,
+        })
+    }
+
+    /// Queues a one-way frame.
+    pub fn send(&self, kind: Kind, body: Bytes) -> Result<(), WireError> {
+        self.enqueue(self.frame(kind, 0, 0, body))
+    }
+
+    /// Sends a request and waits for its reply. After [`WireError::Timeout`] or
+    /// [`WireError::Closed`] it is unknown whether the other side carried it out.
+    pub async fn request(
+        &self,
+        kind: Kind,
+        body: Bytes,
+        deadline: Duration,
+    ) -> Result<Frame, WireError> {
+        // Relaxed: the number only has to be unique.
+        let number = self.shared.next_request.fetch_add(1, Ordering::Relaxed);
+        let (tx, rx) = oneshot::channel();
+        self.waiting(|waiting| waiting.insert(number, tx));
+        // However this future ends, the entry must not stay.
+        let _guard = RemoveOnDrop { conn: self, number };
+        self.enqueue(self.frame(kind, 0, number, body))?;
+        match timeout(deadline, rx).await {
+            Err(_) => Err(WireError::Timeout),
+            Ok(Err(_)) => Err(WireError::Closed),
+            Ok(Ok(result)) => result,
+        }
+    }
+
+    /// [`Conn::request`] with typed bodies.
+    pub async fn call<Q: Serialize + ?Sized, A: serde::de::DeserializeOwned>(
+        &self,
+        kind: Kind,
+        question: &Q,
+        deadline: Duration,
+    ) -> Result<A, WireError> {
+        let reply = self.request(kind, encode_body(question)?, deadline).await?;
+        decode_body(&reply.body)
+    }
+
+    /// Answers `to`; does nothing if `to` wants no reply.
+    pub fn reply(&self, to: &Header, body: Bytes) {
+        self.answer(to, flags::REPLY, body);
+    }
+
+    /// Answers `to` with the text of an error, which the asker sees as [`WireError::Refused`].
+    pub fn reply_error(&self, to: &Header, text: &str) {
+        self.answer(to, flags::REPLY | flags::ERROR, Bytes::copy_from_slice(text.as_bytes()));
+    }
+
+    fn answer(&self, to: &Header, flags: u8, body: Bytes) {
+        if !to.wants_reply() {
+            return;
+        }
+        if let Err(e) = self.enqueue(self.frame(to.kind, flags, to.request, body)) {
+            // The asker cannot tell a lost reply from a lost request, so end it for both.
+            tracing::debug!(peer = %self.shared.peer.node, "reply dropped: {e}");
+            self.close();
+        }
+    }
+
+    fn waiting<T>(
+        &self,
+        f: impl FnOnce(&mut BTreeMap<u64, oneshot::Sender<Result<Frame, WireError>>>) -> T,
+    ) -> T {
+        f(&mut self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+struct RemoveOnDrop<'a> {
+    conn: &'a Conn,
+    number: u64,
+}
+
+impl Drop for RemoveOnDrop<'_> {
+    fn drop(&mut self) {
+        self.conn.waiting(|waiting| waiting.remove(&self.number));
+    }
+}
+
+fn split(stream: BoxStream) -> (Reader, Writer) {
+    let (read, write) = tokio::io::split(stream);
+    (FrameReader::new(read, HELLO_BYTES_MAX), FrameWriter::new(write))
+}
+
+async fn say_hello(
+    writer: &mut Writer,
+    local: &Identity,
+    to: Option<NodeId>,
+    purpose: Purpose,
+    dialled: &str,
+    accepted: bool,
+) -> Result<(), WireError> {
+    let hello = Hello {
+        protocol: PROTOCOL,
+        cluster: local.cluster,
+        node: local.node,
+        incarnation: local.incarnation,
+        purpose,
+        dialled: dialled.to_owned(),
+        accepted,
+    };
+    let header = Header {
+        kind: kinds::HELLO,
+        flags: 0,
+        request: 0,
+        cluster: local.cluster,
+        from: local.node,
+        to: to.unwrap_or(NodeId::from_bytes([0; 20])),
+    };
+    writer.push(&Frame { header, body: encode_body(&hello)? })?;
+    writer.flush().await
+}
+
+async fn hear_hello(reader: &mut Reader) -> Result<Hello, WireError> {
+    let frame = reader.next().await?.ok_or(WireError::Closed)?;
+    if frame.header.kind != kinds::HELLO {
+        return Err(WireError::Malformed("the first frame is no hello"));
+    }
+    let hello: Hello = decode_body(&frame.body)?;
+    if hello.protocol != PROTOCOL {
+        return Err(WireError::Version(hello.protocol));
+    }
+    Ok(hello)
+}
+
+async fn write_loop(conn: Conn, mut writer: Writer, mut frames: mpsc::Receiver<Frame>) {
+    let work = async {
+        while let Some(frame) = frames.recv().await {
+            writer.push(&frame)?;
+            while writer.buffered_bytes() < WRITE_BATCH_BYTES {
+                match frames.try_recv() {
+                    Ok(frame) => writer.push(&frame)?,
+                    Err(_) => break,
+                }
+            }
+            writer.flush().await?;
+        }
+        Ok::<(), WireError>(())
+    };
+    tokio::select! {
+        result = work => {
+            if let Err(e) = result {
+                tracing::debug!(peer = %conn.shared.peer.node, "cannot write: {e}");
+            }
+        }
+        () = conn.closed() => {}
+    }
+    conn.close();
+    let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
+}
+
+async fn read_loop(conn: Conn, mut reader: Reader, handler: Arc<dyn Handler>) {
+    let work = async {
+        while let Some(frame) = reader.next().await? {
+            if !frame.header.is_reply() {
+                handler.on_frame(&conn, frame);
+                continue;
+            }
+            // An answer after its deadline finds nobody waiting.
+            let Some(tx) = conn.waiting(|waiting| waiting.remove(&frame.header.request)) else {
+                continue;
+            };
+            let result = match frame.header.is_error() {
+                true => Err(WireError::Refused(String::from_utf8_lossy(&frame.body).into_owned())),
+                false => Ok(frame),
+            };
+            let _ = tx.send(result);
+        }
+        Ok::<(), WireError>(())
+    };
+    tokio::select! {
+        result = work => {
+            if let Err(e) = result {
+                tracing::debug!(peer = %conn.shared.peer.node, "cannot read: {e}");
+            }
+        }
+        () = conn.closed() => {}
+    }
+    conn.close();
+    if !conn.shared.close_reported.swap(true, Ordering::Relaxed) {
+        handler.on_closed(&conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo;
+
+    impl Handler for Echo {
+        fn on_frame(&self, conn: &Conn, frame: Frame) {
+            match frame.header.kind {
+                0x21 => conn.reply(&frame.header, frame.body),
+                0x22 => conn.reply_error(&frame.header, "no"),
+                // 0x23: never answered.
+                _ => {}
+            }
+        }
+    }
+
+    fn identity(byte: u8) -> Identity {
+        Identity {
+            cluster: ClusterId(9),
+            node: NodeId::from_bytes([byte; 20]),
+            incarnation: Incarnation(u64::from(byte)),
+        }
+    }
+
+    async fn pair(accept: bool, expect: u8) -> (Result<Conn, WireError>, Result<Conn, WireError>) {
+        let env = Env::real();
+        let mut listener = env.net.listen("127.0.0.1", 0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let config = ConnConfig::default();
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let admit = |_: &Hello| accept.then(|| Arc::new(Echo) as Arc<dyn Handler>);
+            Conn::accept(stream, identity(1), &config, admit).await
+        };
+        let expect = Some(identity(expect).node);
+        let (me, handler) = (identity(2), Arc::new(NoHandler));
+        let client =
+            Conn::connect(&env, "127.0.0.1", port, me, Purpose::Call, expect, &config, handler);
+        let (server, client) = tokio::join!(server, client);
+        (client, server)
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_refused_timed_out_and_cut() {
+        let (client, server) = pair(true, 1).await;
+        let (client, server) = (client.unwrap(), server.unwrap());
+        assert_eq!(client.peer().node, identity(1).node);
+        assert_eq!((server.peer().node, server.peer().purpose), (identity(2).node, Purpose::Call));
+        let second = Duration::from_secs(5);
+        let body = Bytes::from_static(b"x");
+        let reply = client.request(0x21, body.clone(), second).await.unwrap();
+        assert_eq!((reply.body, reply.header.from), (body.clone(), identity(1).node));
+        let refused = client.request(0x22, body.clone(), second).await;
+        assert!(matches!(refused, Err(WireError::Refused(text)) if text == "no"));
+        let late = client.request(0x23, body.clone(), Duration::from_millis(1)).await;
+        assert!(matches!(late, Err(WireError::Timeout)));
+        // The connection survives a late answer; closing wakes whoever waits.
+        let (cut, ()) = tokio::join!(client.request(0x23, body, second), async { server.close() });
+        assert!(matches!(cut, Err(WireError::Closed)));
+        client.closed().await;
+        assert!(matches!(client.send(1, Bytes::new()), Err(WireError::Closed)));
+    }
+
+    #[tokio::test]
+    async fn strangers_are_refused() {
+        let (client, server) = pair(false, 1).await;
+        assert!(matches!(client, Err(WireError::WrongPeer(_))));
+        assert!(matches!(server, Err(WireError::WrongPeer(_))));
+        let (client, _server) = pair(true, 7).await;
+        assert!(matches!(client, Err(WireError::WrongPeer(_))));
+    }
+}
