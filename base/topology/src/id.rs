@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Newtype ids and counters. Their text form is the one clients see (40 lower-case hex digits).
+//! Randomness is handed in (`from_bytes`): this crate has none.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::{fmt, str::FromStr};
+
+/// A text that is not 40 hex digits.
+#[derive(Debug, Clone, Copy, Eq, PartialEq, thiserror::Error)]
+#[error("an id is 40 hex digits")]
+pub struct ParseIdError;
+
+fn parse_hex(text: &str) -> Result<[u8; 20], ParseIdError> {
+    fn digit(byte: u8) -> Result<u8, ParseIdError> {
+        (byte as char).to_digit(16).map(|d| d as u8).ok_or(ParseIdError)
+    }
+    let text = text.as_bytes();
+    if text.len() != 40 {
+        return Err(ParseIdError);
+    }
+    let mut bytes = [0; 20];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Ok(bytes)
+}
+
+/// Accepts what both kinds of format produce: hex text, raw bytes, or a sequence of numbers.
+struct IdVisitor;
+
+impl<'de> de::Visitor<'de> for IdVisitor {
+    type Value = [u8; 20];
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an id of 20 bytes or 40 hex digits")
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<[u8; 20], E> {
+        parse_hex(text).map_err(E::custom)
+    }
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; 20], E> {
+        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+    }
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<[u8; 20], A::Error> {
+        let mut bytes = [0; 20];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(at, &self))?;
+        }
+        Ok(bytes)
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
+        pub struct $name([u8; 20]);
+
+        impl $name {
+            /// The id made of these bytes; for a new id the caller hands in random ones.
+            pub const fn from_bytes(bytes: [u8; 20]) -> Self {
+                Self(bytes)
+            }
+            /// The id made of random bytes, drawn with `fill` (no randomness of its own here).
+            pub fn random(fill: impl FnOnce(&mut [u8])) -> Self {
+                let mut bytes = [0; 20];
+                fill(&mut bytes);
+                Self(bytes)
+            }
+            /// The 20 bytes.
+            pub const fn as_bytes(&self) -> &[u8; 20] {
+                &self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut text = [0u8; 40];
+                for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+                    pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
+                    pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
+                }
+                f.pad(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+        impl FromStr for $name {
+            type Err = ParseIdError;
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                parse_hex(text).map(Self)
+            }
+        }
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                if s.is_human_readable() { s.collect_str(self) } else { s.serialize_bytes(&self.0) }
+            }
+        }
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                if d.is_human_readable() { d.deserialize_str(IdVisitor) } else { d.deserialize_bytes(IdVisitor) }.map(Self)
+            }
+        }
+    };
+}
+
+id! {
+    /// Identity of a node; survives restarts, never reused.
+    NodeId
+}
+id! {
+    /// Identity of a shard (a primary with its replicas); survives changes of its primary.
+    ShardId
+}
+id! {
+    /// Identity of a cluster; drawn when its first root starts it.
+    ClusterId
+}
+
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug, Default, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub u64);
+
+        impl $name {
+            /// The value before any other.
+            pub const ZERO: $name = $name(0);
+            /// The number.
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+counter! {
+    /// Index in the roots' log of the last change to the map.
+    TopologyVersion
+}
+counter! {
+    /// One process start of a node. A later start has a larger number (unix time of the start in
+    /// nanoseconds, raised above the last one recorded). Zero: not known.
+    Incarnation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_bytes_round_trip() {
+        let text = "00ff0123456789abcdef0123456789abcdef0123";
+        let id: NodeId = text.parse().expect("40 digits");
+        assert_eq!(id.to_string(), text);
+        assert_eq!(text.to_uppercase().parse(), Ok(id));
+        for bad in ["", "00", &text[1..], &format!("{text}0"), &text.replace('f', "g")] {
+            assert_eq!(bad.parse::<NodeId>(), Err(ParseIdError), "{bad}");
+        }
+        let json = serde_json::to_string(&id).expect("json");
+        assert_eq!(json, format!("\"{text}\""));
+        assert_eq!(serde_json::from_str::<NodeId>(&json).expect("json"), id);
+        let packed = rmp_serde::to_vec(&id).expect("msgpack");
+        assert_eq!(packed.len(), 22);
+        assert_eq!(rmp_serde::from_slice::<NodeId>(&packed).expect("msgpack"), id);
+    }
+}
