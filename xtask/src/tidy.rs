@@ -116,8 +116,10 @@ fn documents(root: &Path) -> Vec<PathBuf> {
 
 /// Words in backquotes that look like a path of this project must exist.
 fn check_paths(root: &Path, doc: &Path, findings: &mut Vec<String>) {
-    const TOPS: [&str; 12] =
-        ["base/", "data/", "control/", "apps/", "testkit/", "bench/", "xtask/", "fuzz/", "docs/", ".ci/", ".cargo/", "deploy/"];
+    const TOPS: [&str; 12] = [
+        "base/", "data/", "control/", "apps/", "testkit/", "bench/", "xtask/", "fuzz/", "docs/", ".ci/", ".cargo/",
+        "deploy/",
+    ];
     let Ok(text) = std::fs::read_to_string(doc) else {
         findings.push(format!("{} is missing", doc.display()));
         return;

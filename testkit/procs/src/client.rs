@@ -58,7 +58,7 @@ impl Client {
     /// A closed connection, a timeout, or bytes that are not RESP.
     pub fn receive(&mut self) -> std::io::Result<Value> {
         loop {
-            if let Some((value, used)) = decode::value(&self.received).map_err(std::io::Error::other)? {
+            if let Some((value, used)) = decode::decode(&self.received).map_err(std::io::Error::other)? {
                 self.received.drain(..used);
                 return Ok(value);
             }
@@ -91,7 +91,7 @@ impl Client {
             Value::Error(text) => format!("-{text}"),
             Value::Int(number) => number.to_string(),
             Value::Bulk(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-            Value::Verbatim { data, .. } => String::from_utf8_lossy(&data).into_owned(),
+            Value::Verbatim(_, data) => String::from_utf8_lossy(&data).into_owned(),
             Value::Bulk(None) | Value::Null => "(nil)".to_owned(),
             other => format!("{other:?}"),
         })

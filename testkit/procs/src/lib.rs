@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod gap;
 pub mod node;
 pub mod peers;
 pub mod wait;

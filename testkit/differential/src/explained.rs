@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The differences that are allowed, each with its reason. The list may only shrink.
+
+use pando_resp::decode::Value;
+
+use crate::Words;
+
+/// Replies may differ by this much where they tell a time in milliseconds: the two servers are asked one after the other.
+const TIME_TOLERANCE_MS: i64 = 2000;
+
+/// Whether two replies to a command count as the same.
+pub fn same(command: &Words, pando: &Value, valkey: &Value) -> bool {
+    if pando == valkey {
+        return true;
+    }
+    let name = command.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
+    match (name.as_slice(), pando, valkey) {
+        // Times: read a moment apart. Seconds round, so they may differ by two.
+        (b"TTL" | b"EXPIRETIME", Value::Int(ours), Value::Int(theirs)) => {
+            *ours >= 0 && *theirs >= 0 && (ours - theirs).abs() <= 2
+        }
+        (b"PTTL" | b"PEXPIRETIME", Value::Int(ours), Value::Int(theirs)) => {
+            *ours >= 0 && *theirs >= 0 && (ours - theirs).abs() <= TIME_TOLERANCE_MS
+        }
+        // Order: Valkey promises none.
+        (b"KEYS", Value::Array(Some(ours)), Value::Array(Some(theirs))) => sorted(ours) == sorted(theirs),
+        _ => false,
+    }
+}
+
+fn sorted(values: &[Value]) -> Vec<String> {
+    let mut texts: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+    texts.sort();
+    texts
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Generated commands of every family, in both protocols. `PANDO_DIFF_CASES=n` runs more sequences than CI does.
+
+use pando_differential::generate::{FAMILIES, sequence};
+use pando_differential::run::Pair;
+
+const COMMANDS_PER_SEQUENCE: usize = 200;
+
+fn check_family(name: &str) {
+    let cases = std::env::var("PANDO_DIFF_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(40_u64);
+    let (_, family) = FAMILIES.iter().find(|(each, _)| *each == name).expect("a family");
+    for protocol in ["2", "3"] {
+        let pair = Pair::start(protocol);
+        for seed in 0..cases {
+            pair.check(&format!("{name}, seed {seed}"), &sequence(family, seed, COMMANDS_PER_SEQUENCE));
+        }
+    }
+}
+
+#[test]
+fn strings() {
+    check_family("strings");
+}
+
+#[test]
+fn bitmaps() {
+    check_family("bitmaps");
+}
+
+#[test]
+fn generic_keys() {
+    check_family("generic");
+}
+
+#[test]
+fn transactions() {
+    check_family("transactions");
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Hosts on one machine: network namespaces joined by a bridge, each with one address, cables that can be pulled.
+//!
+//! Needs root (or CAP_NET_ADMIN and CAP_SYS_ADMIN); [`Hosts::new`] returns `None` without it.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pando_procs::{Client, peers};
+
+/// The client port of every node: each has a host of its own.
+pub const PORT: u16 = 7000;
+
+/// A set of hosts. Dropping it removes them.
+pub struct Hosts {
+    prefix: String,
+    count: usize,
+}
+
+fn ip(args: &[&str]) -> Result<(), String> {
+    let output = Command::new("ip").args(args).output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("ip {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Tests run at the same time in one process, so the process id alone is not enough.
+fn unique_prefix() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("pd{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+impl Hosts {
+    /// Makes `count` hosts, or says why it cannot.
+    pub fn new(count: usize) -> Option<Self> {
+        let hosts = Self { prefix: unique_prefix(), count };
+        match hosts.build() {
+            Ok(()) => Some(hosts),
+            // In CI a missing privilege must not hide the test.
+            Err(reason) if std::env::var_os("CI").is_some() => panic!("{reason}"),
+            Err(reason) => {
+                eprintln!("skipped: network namespaces need root: {reason}");
+                None
+            }
+        }
+    }
+
+    fn build(&self) -> Result<(), String> {
+        let switch = self.switch();
+        ip(&["netns", "add", &switch])?;
+        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"])?;
+        ip(&["-n", &switch, "link", "set", "br0", "up"])?;
+        for host in 0..self.count {
+            let (name, cable) = (self.name(host), Self::cable(host));
+            ip(&["netns", "add", &name])?;
+            ip(&["-n", &switch, "link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &name])?;
+            ip(&["-n", &switch, "link", "set", &cable, "master", "br0", "up"])?;
+            ip(&["-n", &name, "addr", "add", &format!("{}/24", Self::address(host)), "dev", "eth0"])?;
+            ip(&["-n", &name, "link", "set", "eth0", "up"])?;
+            ip(&["-n", &name, "link", "set", "lo", "up"])?;
+        }
+        Ok(())
+    }
+
+    fn switch(&self) -> String {
+        format!("{}sw", self.prefix)
+    }
+
+    fn name(&self, host: usize) -> String {
+        format!("{}h{host}", self.prefix)
+    }
+
+    fn cable(host: usize) -> String {
+        format!("v{host}")
+    }
+
+    /// The address of a host inside the namespaces.
+    pub fn address(host: usize) -> Ipv4Addr {
+        Ipv4Addr::new(10, 77, 0, 10 + host as u8)
+    }
+
+    /// Pulls the host's cable, or plugs it in again.
+    pub fn cable_up(&self, host: usize, up: bool) {
+        let state = if up { "up" } else { "down" };
+        ip(&["-n", &self.switch(), "link", "set", &Self::cable(host), state]).expect("ip link set");
+    }
+
+    /// Runs `work` on a thread of its own that lives on the host.
+    pub fn on<T: Send + 'static>(
+        &self,
+        host: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> std::thread::JoinHandle<T> {
+        let path = format!("/run/netns/{}", self.name(host));
+        std::thread::spawn(move || {
+            let namespace = File::open(path).expect("the namespace exists");
+            // SAFETY: setns(2) takes a descriptor that is open here; it changes only this thread.
+            let done = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+            assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+            work()
+        })
+    }
+
+    /// A client on `from` that is connected to the node on `to`.
+    pub fn client(&self, from: usize, to: usize) -> std::io::Result<Client> {
+        let addr = SocketAddr::from((Self::address(to), PORT));
+        self.on(from, move || Client::connect_addr(addr, Duration::from_millis(1000))).join().expect("client thread")
+    }
+
+    /// Starts a node on the host.
+    pub fn start(&self, host: usize, args: &[&str]) -> Process {
+        let dir = pando_procs::node::temp_dir("host");
+        let log = File::create(dir.join("server.log")).expect("log");
+        let address = Self::address(host).to_string();
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.name(host)])
+            .arg(peers::pando())
+            .args(["server", "--port", &PORT.to_string(), "--bind", &address, "127.0.0.1", "--protected-mode", "no"])
+            .args(["--save", "", "--cluster-enabled", "yes", "--dir"])
+            .arg(&dir)
+            .args(args)
+            .stdin(Stdio::null())
+            .stderr(log.try_clone().expect("log"))
+            .stdout(log)
+            .spawn()
+            .expect("ip netns exec");
+        Process { child, dir }
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for host in 0..self.count {
+            let _ = ip(&["netns", "del", &self.name(host)]);
+        }
+        let _ = ip(&["netns", "del", &self.switch()]);
+    }
+}
+
+/// A node on a host; `ip netns exec` replaces itself by it, so the child is the node.
+pub struct Process {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
+            eprintln!("--- log of a node ---\n{log}");
+        }
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
