@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pando_env::{BoxStream, Env};
-use pando_topology::{Incarnation, NodeId};
+use pando_topology::{ClusterId, Incarnation, NodeId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::frame::{
-    BODY_BYTES_MAX, ClusterId, Frame, FrameReader, FrameWriter, Header, Kind, PROTOCOL,
+    BODY_BYTES_MAX, Frame, FrameReader, FrameWriter, Header, Kind, PROTOCOL,
     decode_body, encode_body, flags, kinds,
 };
 use crate::WireError;
@@ -53,7 +53,7 @@ pub enum Purpose {
 /// Who this process is; it may change (a join changes the cluster), so each connection gets one.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Identity {
-    /// The cluster, or [`ClusterId::NONE`].
+    /// The cluster.
     pub cluster: ClusterId,
     /// This node.
     pub node: NodeId,
@@ -485,7 +485,7 @@ mod tests {
 
     fn identity(byte: u8) -> Identity {
         Identity {
-            cluster: ClusterId(9),
+            cluster: ClusterId::from_bytes([9; 20]),
             node: NodeId::from_bytes([byte; 20]),
             incarnation: Incarnation(u64::from(byte)),
         }

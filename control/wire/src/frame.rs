@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The frame: a fixed header of 76 bytes and a body. All numbers are little-endian.
+//! The frame: a fixed header of 88 bytes and a body. All numbers are little-endian.
 //!
 //! ```text
 //!  0  magic      "PNDO"
@@ -7,24 +7,23 @@
 //!  6  kind       u8      what the body is
 //!  7  flags      u8      1 = reply, 2 = error reply (the body is a text)
 //!  8  request    u64     0 = one-way; a reply repeats the number of its request
-//! 16  cluster    u64     which cluster the sender belongs to
-//! 24  from       20      node id of the sender
-//! 44  to         20      node id of the receiver, zeroes if not known yet
-//! 64  length     u32     of the body
-//! 68  reserved   u32     0
-//! 72  crc        u32     CRC-32 of bytes 0..72 and the body
-//! 76  body
+//! 16  cluster    20      id of the cluster the sender belongs to
+//! 36  from       20      node id of the sender
+//! 56  to         20      node id of the receiver, zeroes if not known yet
+//! 76  length     u32     of the body
+//! 80  reserved   u32     0
+//! 84  crc        u32     CRC-32 of bytes 0..84 and the body
+//! 88  body
 //! ```
 //!
 //! Bodies are MessagePack maps with named fields, so that fields can be added. The codec does
 //! not look into them.
 
-use std::fmt;
-
 use bytes::{Buf, Bytes, BytesMut};
+pub use pando_topology::ClusterId;
 use pando_topology::NodeId;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::WireError;
@@ -32,7 +31,7 @@ use crate::WireError;
 /// The protocol version this build speaks.
 pub const PROTOCOL: u16 = 1;
 /// Bytes before the body.
-pub const HEADER_BYTES: usize = 76;
+pub const HEADER_BYTES: usize = 88;
 /// No body is longer. Snapshots travel in chunks.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -68,40 +67,6 @@ pub mod kinds {
     /// Whether control/raft's handler takes this kind.
     pub fn is_raft(kind: Kind) -> bool {
         (RAFT_FIRST..=RAFT_LAST).contains(&kind)
-    }
-}
-
-/// Which cluster (island) a process belongs to: random, made when the island is initialized.
-#[derive(Copy, Clone, Default, Eq, PartialEq, Ord, PartialOrd, Hash, Serialize, Deserialize)]
-pub struct ClusterId(pub u64);
-
-impl ClusterId {
-    /// Not known yet.
-    pub const NONE: ClusterId = ClusterId(0);
-
-    /// Whether it is known.
-    pub fn is_some(&self) -> bool {
-        self.0 != 0
-    }
-}
-
-impl fmt::Display for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-impl fmt::Debug for ClusterId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClusterId({self})")
-    }
-}
-
-impl std::str::FromStr for ClusterId {
-    type Err = std::num::ParseIntError;
-
-    fn from_str(text: &str) -> Result<ClusterId, Self::Err> {
-        u64::from_str_radix(text, 16).map(ClusterId)
     }
 }
 
@@ -162,7 +127,7 @@ impl Frame {
         out.push(h.kind);
         out.push(h.flags);
         out.extend_from_slice(&h.request.to_le_bytes());
-        out.extend_from_slice(&h.cluster.0.to_le_bytes());
+        out.extend_from_slice(h.cluster.as_bytes());
         out.extend_from_slice(h.from.as_bytes());
         out.extend_from_slice(h.to.as_bytes());
         out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
@@ -189,7 +154,7 @@ impl Frame {
         if protocol != PROTOCOL {
             return Err(WireError::Version(protocol));
         }
-        let length = u32::from_le_bytes(field(input, 64)) as usize;
+        let length = u32::from_le_bytes(field(input, 76)) as usize;
         if length > body_bytes_max {
             return Err(WireError::TooLong(length as u64));
         }
@@ -201,14 +166,14 @@ impl Frame {
             kind: input[6],
             flags: input[7],
             request: u64::from_le_bytes(field(input, 8)),
-            cluster: ClusterId(u64::from_le_bytes(field(input, 16))),
-            from: NodeId::from_bytes(field(input, 24)),
-            to: NodeId::from_bytes(field(input, 44)),
+            cluster: ClusterId::from_bytes(field(input, 16)),
+            from: NodeId::from_bytes(field(input, 36)),
+            to: NodeId::from_bytes(field(input, 56)),
         };
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&input[..72]);
+        crc.update(&input[..84]);
         crc.update(&input[HEADER_BYTES..HEADER_BYTES + length]);
-        if crc.finalize() != u32::from_le_bytes(field(input, 72)) {
+        if crc.finalize() != u32::from_le_bytes(field(input, 84)) {
             return Err(WireError::Checksum);
         }
         input.advance(HEADER_BYTES);
@@ -323,7 +288,7 @@ mod tests {
                 kind: 0x21,
                 flags: flags::REPLY,
                 request: 7,
-                cluster: ClusterId(0x0102_0304),
+                cluster: ClusterId::from_bytes([0xcc; 20]),
                 from: NodeId::from_bytes([0xaa; 20]),
                 to: NodeId::from_bytes([0xbb; 20]),
             },
@@ -343,13 +308,13 @@ mod tests {
         assert_eq!(out.len(), HEADER_BYTES + 4);
         let expected = concat!(
             "504e444f", "0100", "21", "01", "0700000000000000",
-            "0403020100000000",
+            "cccccccccccccccccccccccccccccccccccccccc",
             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
             "04000000", "00000000",
         );
-        assert_eq!(hex(&out[..72]), expected);
-        assert_eq!(hex(&out[72..]), concat!("GOLDCRC", "626f6479"));
+        assert_eq!(hex(&out[..84]), expected);
+        assert_eq!(hex(&out[84..]), concat!("GOLDCRC", "626f6479"));
     }
 
     #[test]
