@@ -100,7 +100,7 @@ fn redis_benchmark_runs_its_string_tests() {
             .args(extra);
         let text = run(&mut command);
         for test in ["PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET"] {
-            assert!(text.contains(&format!("{test}")) && text.contains("requests per second"), "{text}");
+            assert!(text.contains(test) && text.contains("requests per second"), "{text}");
         }
         assert!(!text.contains("rror"), "{text}");
     }
