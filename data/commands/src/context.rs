@@ -15,7 +15,8 @@ pub type DataFn = fn(&mut Ctx<'_, '_>, Args<'_>) -> Result<(), CommandError>;
 pub struct ExecEnv {
     /// A primary deletes expired keys that it meets; a replica only hides them.
     pub is_primary: bool,
-    /// The command comes from a primary's log or from a file: size limits are off and past expire times are stored.
+    /// The command comes from a primary's log or from a file: size limits are off and past expire times are stored. Such a
+    /// caller also calls `LockedSlots::set_now(0)`, because the log decides which keys exist, not the clock.
     pub is_applying: bool,
     /// Longest string a client may build.
     pub proto_max_bulk_len: u64,
@@ -35,6 +36,8 @@ pub struct ExecEnv {
     pub lazy_user_flush: bool,
     /// Event classes to record; `NONE` skips the work.
     pub notify: EventClass,
+    /// Someone reads the log (replica, file, migration): rewritten commands have to be encoded.
+    pub log: bool,
     /// Record changed keys (some client watches or tracks keys).
     pub record_modified: bool,
 }
@@ -53,6 +56,7 @@ impl Default for ExecEnv {
             lazy_user_del: true,
             lazy_user_flush: true,
             notify: EventClass::NONE,
+            log: true,
             record_modified: true,
         }
     }
