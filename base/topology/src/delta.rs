@@ -73,7 +73,8 @@ fn compare<'a, K: Ord + Copy, V: Eq>(
     (changed.map(|(_, value)| value), gone)
 }
 
-pub(crate) fn changes(old: &MapParts, new: &MapParts) -> Vec<Change> {
+/// The changes that turn `old` into `new`. Shared values are not compared, so it costs little when few differ.
+pub fn changes_between(old: &MapParts, new: &MapParts) -> Vec<Change> {
     let (nodes, nodes_gone) = compare(&old.nodes, &new.nodes);
     let (shards, shards_gone) = compare(&old.shards, &new.shards);
     let mut changes: Vec<Change> = nodes.cloned().map(Change::NodeUpsert).collect();

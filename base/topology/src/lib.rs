@@ -13,7 +13,7 @@ mod node;
 mod slot;
 mod slot_set;
 
-pub use delta::{Change, Delta, DeltaError};
+pub use delta::{Change, Delta, DeltaError, changes_between};
 pub use id::{ClusterId, Incarnation, NodeId, ParseIdError, ShardId, TopologyVersion};
 pub use map::{ClusterMap, MapError, MapParts, Role, RootSet};
 pub use node::{Node, NodeFlag, Shard};

@@ -291,7 +291,7 @@ impl ClusterMap {
 
     /// What has to be changed in this map to get `new`.
     pub fn diff(&self, new: &ClusterMap) -> Delta {
-        Delta { from: self.version(), to: new.version(), changes: crate::delta::changes(&self.parts, &new.parts) }
+        Delta { from: self.version(), to: new.version(), changes: crate::delta::changes_between(&self.parts, &new.parts) }
     }
 
     /// Applies a delta that starts at this version; refuses others and what would break the rules.

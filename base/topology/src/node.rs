@@ -42,9 +42,9 @@ pub struct Node {
     pub no_failover: bool,
     /// Log index of its join; the lowest are preferred as roots.
     pub join_index: u64,
-    /// Since when it is a replica of its shard that is not failed. It may be promoted only if the
-    /// present primary counts it among those whose promises it needs, and the primary does so once
-    /// its map has at least this version (see control/liveness).
+    /// Since when it has been a member of its shard without a verdict. It may be promoted only if a
+    /// primary whose map had at least this version has told it that it needs its promise (see
+    /// control/liveness).
     pub promotable_since: TopologyVersion,
 }
 
