@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What the roots decide, made true for this node's data: roles, redirects, leases, whom to replicate from.
+//!
+//! Called by the agent on the cluster thread, in order. Nothing here waits: connecting and syncing happen on the
+//! replication runtime, and freeing on a background thread.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pando_agent::{DataPlane, DataStatus};
+use pando_session::{ClusterView, PauseMode, PausePurpose, Role};
+use pando_topology::{ClusterMap, NodeId, Slot};
+
+use super::runtime::ClusterRuntime;
+
+/// The engine and the replication of this process, as the agent sees them.
+pub struct ServerDataPlane {
+    runtime: Arc<ClusterRuntime>,
+    /// What was last made true.
+    current: Mutex<Following>,
+}
+
+/// Whose data this node holds.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+enum Following {
+    /// Nothing was decided yet.
+    #[default]
+    Undecided,
+    /// Its own.
+    Itself,
+    /// Those of a primary at this address.
+    Primary(NodeId, String, u16),
+}
+
+impl ServerDataPlane {
+    pub fn new(runtime: Arc<ClusterRuntime>) -> Self {
+        Self { runtime, current: Mutex::new(Following::Undecided) }
+    }
+
+    fn follow(&self, view: &ClusterView) {
+        let next = following(view);
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current == next {
+            return;
+        }
+        let engine = self.runtime.engine();
+        let Some(server) = self.runtime.server() else { return };
+        match &next {
+            Following::Primary(id, host, port) => {
+                tracing::info!("Following primary {id} at {host}:{port}");
+                engine.gate.set_role(Role::Replica);
+                // Commands that were let in as a primary's have ended when every slot was free once.
+                drop(engine.keyspace.lock_all());
+                server.replication.follow(Some((host.clone(), *port)));
+            }
+            Following::Itself => {
+                if matches!(*current, Following::Primary(..)) {
+                    tracing::info!("This node is a primary now, by decision of the roots");
+                    server.replication.follow(None);
+                }
+                engine.gate.set_role(Role::Primary);
+            }
+            Following::Undecided => {}
+        }
+        *current = next;
+    }
+}
+
+fn following(view: &ClusterView) -> Following {
+    let shard = view.map.shard_of(&view.me).filter(|shard| shard.primary != view.me);
+    let primary = shard.and_then(|shard| view.map.node(&shard.primary));
+    match primary {
+        Some(node) => Following::Primary(node.id, node.host.clone(), node.port),
+        None => Following::Itself,
+    }
+}
+
+impl DataPlane for ServerDataPlane {
+    fn topology(&self, map: Arc<ClusterMap>, me: NodeId) {
+        let engine = self.runtime.engine();
+        let old = engine.cluster.load_full();
+        let view = Arc::new(ClusterView::new(map, me));
+        let lost: Vec<Slot> = match &old {
+            Some(old) => Slot::all().filter(|&slot| old.shard_owns(slot) && !view.shard_owns(slot)).collect(),
+            None => Vec::new(),
+        };
+        engine.set_cluster(Some(Arc::clone(&view)));
+        self.follow(&view);
+        if !lost.is_empty() {
+            engine.slots_lost(&lost);
+        }
+    }
+
+    fn lease(&self, until_boottime_ms: u64, cluster_ok: bool) {
+        let gate = &self.runtime.engine().gate;
+        gate.set_lease_until(until_boottime_ms);
+        if gate.cluster_ok() != cluster_ok {
+            tracing::info!("Cluster state changed: {}", if cluster_ok { "ok" } else { "fail" });
+            gate.set_cluster_ok(cluster_ok);
+        }
+    }
+
+    fn status(&self) -> DataStatus {
+        let Some(server) = self.runtime.server() else { return DataStatus::default() };
+        let position = server.replication.position();
+        DataStatus {
+            replid: *position.replid.as_bytes(),
+            offset: position.offset,
+            link_up: position.link_up,
+            synced: position.synced,
+            loading: position.loading,
+        }
+    }
+
+    fn publish(&self, channel: &[u8], message: &[u8], sharded: bool) {
+        self.runtime.engine().deliver(channel, message, sharded);
+    }
+
+    fn pause_writes(&self, until_boottime_ms: Option<u64>) {
+        let engine = self.runtime.engine();
+        match until_boottime_ms {
+            Some(until) => {
+                engine.gate.pause(PausePurpose::Failover, PauseMode::Write, until);
+                // Writes that were let in before the pause have ended when every slot was free once.
+                drop(engine.keyspace.lock_all());
+            }
+            None => engine.unpause(PausePurpose::Failover),
+        }
+    }
+}

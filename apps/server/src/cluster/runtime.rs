@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The cluster's parts of this process: the agent, and what its command handlers and the data plane's side share.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use pando_agent::AgentHandle;
+use pando_session::{Engine, Message};
+
+use super::show::Moment;
+use crate::server::Server;
+
+/// See the head of this file.
+pub struct ClusterRuntime {
+    server: Weak<Server>,
+    engine: Arc<Engine>,
+    agent: OnceLock<AgentHandle>,
+    tickets: AtomicU64,
+}
+
+/// The cluster runtime of the server that this engine belongs to, in cluster mode.
+pub fn of(engine: &Engine) -> Option<Arc<ClusterRuntime>> {
+    Server::of(engine)?.cluster.get().filter(|runtime| runtime.agent.get().is_some()).cloned()
+}
+
+impl ClusterRuntime {
+    /// Without an agent yet: the agent needs the data plane, which needs this.
+    pub fn new(server: &Arc<Server>) -> Arc<Self> {
+        Arc::new(Self {
+            server: Arc::downgrade(server),
+            engine: Arc::clone(&server.engine),
+            agent: OnceLock::new(),
+            tickets: AtomicU64::new(1),
+        })
+    }
+
+    /// Makes CLUSTER commands reach the agent. Called once.
+    pub fn set_agent(&self, agent: AgentHandle) {
+        // A second agent in one process would be a mistake of the start-up code; the first stays.
+        let first = self.agent.set(agent).is_ok();
+        debug_assert!(first, "one agent for each process");
+    }
+
+    /// The agent.
+    ///
+    /// # Panics
+    /// Before [`Self::set_agent`]; [`of`] gives out no runtime before that.
+    pub fn agent(&self) -> &AgentHandle {
+        self.agent.get().expect("the agent is set before commands run")
+    }
+
+    /// The data plane.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The server, until it is gone.
+    pub fn server(&self) -> Option<Arc<Server>> {
+        self.server.upgrade()
+    }
+
+    /// A number for a client's suspension, never used before.
+    pub fn next_ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sends a message to a worker.
+    pub fn post(&self, worker: usize, message: Message) {
+        if let Some(mailbox) = self.engine.mailbox.get() {
+            mailbox.post(worker, message);
+        }
+    }
+
+    /// Empties all databases; what is heavy is freed in the background.
+    pub fn flush_all(&self) {
+        let garbage = self.engine.keyspace.flush(None);
+        match self.engine.host.get() {
+            Some(host) => host.drop_later(vec![garbage]),
+            None => drop(garbage),
+        }
+    }
+
+    /// What a rendering of the topology needs to know of this instant.
+    pub fn moment(&self) -> Moment {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let position = self.server().map(|server| server.replication.position());
+        let settings = self.engine.settings.load();
+        Moment {
+            unix_ms: now.as_millis() as u64,
+            offset: position.map_or(0, |position| position.offset),
+            is_loading: position.is_some_and(|position| position.loading || !position.synced),
+            endpoint: settings.cluster_preferred_endpoint_type,
+            is_tls: false,
+        }
+    }
+}
