@@ -126,7 +126,7 @@ fn count_bits(bytes: &[u8], first: u64, end: u64) -> u64 {
     let sum: u64 = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones())).sum::<u64>()
         + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>();
     let before = bytes[first_byte] & !(0xffu8 >> (first & 7));
-    let after = bytes[last_byte] & (0x7fu8.checked_shr((end - 1) as u32 & 7).unwrap_or(0));
+    let after = bytes[last_byte] & (0x7fu8 >> ((end - 1) & 7));
     sum - u64::from(before.count_ones()) - u64::from(after.count_ones())
 }
 
