@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Changes of the root group: learners, voters, leadership. All but the transfer only work on the
+//! leader. Who should be a member is decided by control/agent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::ChangeMembers;
+use openraft::errors::{ClientWriteError, RaftError};
+use pando_topology::NodeId;
+use tokio::sync::watch;
+
+use crate::error::MembersError;
+use crate::handle::{Raft, leader_of, voter_of_node};
+use crate::status::Status;
+use crate::types::{RootAddress, Types, VoterId};
+
+type WriteError = RaftError<Types, ClientWriteError<Types>>;
+
+impl Raft {
+    /// Adds a member without a vote and waits until it has caught up. Its process must be running
+    /// ([`Raft::start`], [`Raft::voter`]) and its listener must serve [`Raft::handler`].
+    pub async fn add_learner(&self, voter: VoterId, address: RootAddress) -> Result<(), MembersError> {
+        let core = self.core();
+        done(core.within(core.raft.add_learner(voter, address, true)).await)
+    }
+
+    /// Makes exactly these members the voters, in one joint change whatever the difference; members
+    /// that lose their vote leave. They must have been added as learners. Finishes a change that an
+    /// earlier leader left half done.
+    pub async fn change_voters(&self, voters: BTreeSet<VoterId>) -> Result<(), MembersError> {
+        let core = self.core();
+        done(core.within(core.raft.change_membership(voters, false)).await)
+    }
+
+    /// Finishes a change of voters that an earlier leader left half done; nothing if there is none.
+    pub async fn finish_change(&self) -> Result<(), MembersError> {
+        let status = self.status();
+        match status.is_joint {
+            true => self.change_voters(status.next_voters).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Removes members without a vote.
+    pub async fn remove_learners(&self, learners: BTreeSet<VoterId>) -> Result<(), MembersError> {
+        let core = self.core();
+        done(core.within(core.raft.change_membership(ChangeMembers::RemoveNodes(learners), false)).await)
+    }
+
+    /// Notes that a member has moved.
+    pub async fn set_address(&self, voter: VoterId, address: RootAddress) -> Result<(), MembersError> {
+        let core = self.core();
+        let change = ChangeMembers::SetNodes(BTreeMap::from([(voter, address)]));
+        done(core.within(core.raft.change_membership(change, true)).await)
+    }
+
+    /// Hands leadership to `to`, or to the other voter that has most of the log, and waits until
+    /// another root leads. Nothing if this root does not lead; an error if nobody can take over.
+    pub async fn transfer_leader(&self, to: Option<VoterId>) -> Result<(), MembersError> {
+        use openraft::async_runtime::WatchReceiver;
+
+        let core = self.core();
+        let metrics = core.raft.metrics().borrow_watched().clone();
+        if metrics.current_leader != Some(core.voter) {
+            return Ok(());
+        }
+        let matched = metrics.replication.unwrap_or_default();
+        let voters = self.status().next_voters;
+        let best = voters.iter().filter(|id| **id != core.voter).max_by_key(|id| matched.get(id).cloned().flatten());
+        let Some(target) = to.or(best.copied()) else {
+            return Err(MembersError::Refused("there is no other voter".to_owned()));
+        };
+        let trigger = core.raft.trigger();
+        trigger.transfer_leader(target).await.map_err(|e| MembersError::Stopped(e.to_string()))?;
+        let mut status = core.status();
+        let moved = status.wait_for(|s| s.stopped.is_some() || s.leader.is_some_and(|leader| leader != core.voter));
+        match core.within(moved).await {
+            Ok(Ok(status)) if status.stopped.is_none() => Ok(()),
+            Ok(_) => Err(MembersError::Stopped("stopped during a transfer".to_owned())),
+            Err(_) => Err(MembersError::Unknown),
+        }
+    }
+
+    /// The member that runs on this node, if any.
+    pub fn voter_of_node(&self, node: &NodeId) -> Option<VoterId> {
+        voter_of_node(&self.status(), node)
+    }
+}
+
+fn done<T>(result: Result<Result<T, WriteError>, tokio::time::error::Elapsed>) -> Result<(), MembersError> {
+    match result {
+        Err(_) => Err(MembersError::Unknown),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(RaftError::Fatal(e))) => Err(MembersError::Stopped(e.to_string())),
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(e)))) => {
+            Err(MembersError::NotLeader(leader_of(e)))
+        }
+        Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(MembersError::Unknown),
+        Ok(Err(RaftError::APIError(e))) => Err(MembersError::Refused(e.to_string())),
+    }
+}
+
+/// Makes sure that whoever waits for the end of a root hears of it.
+pub(crate) fn note_end(status: &watch::Sender<Status>) {
+    status.send_if_modified(|status| {
+        let is_new = status.stopped.is_none();
+        status.stopped.get_or_insert_with(|| "stopped".to_owned());
+        is_new
+    });
+}
