@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The promises of one node to the primary of its shard: "I shall not activate a promotion for so
+//! long". One per process; every data node has one, whatever its role. Called by the agent.
+//!
+//! After a restart it assumes that its predecessor has just promised, and waits one lease. `Told` is
+//! the exception to "nothing on disk": the agent keeps the last one in its state file and hands it
+//! to `restore_told`, else a replica that was restarted could not replace a primary that is gone.
+
+use crate::messages::{BeatAck, Grant, PrimaryBeat, ProofOfDeath, Told};
+use pando_topology::{ClusterMap, Incarnation, NodeId};
+use std::collections::BTreeMap;
+
+#[derive(Copy, Clone, Debug)]
+struct Given {
+    incarnation: Incarnation,
+    seq: u64,
+    until_ms: u64,
+}
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct ReplicaPromise {
+    me: NodeId,
+    lease_ms: u64,
+    /// What the process before this one may have promised.
+    forgotten_until_ms: u64,
+    /// The last promise to each primary. A node has few of them.
+    given: BTreeMap<NodeId, Given>,
+    told: Option<Told>,
+}
+
+impl ReplicaPromise {
+    /// For a process that starts now.
+    pub fn new(me: NodeId, lease_ms: u64, now_ms: u64) -> ReplicaPromise {
+        let forgotten_until_ms = now_ms.saturating_add(lease_ms);
+        ReplicaPromise { me, lease_ms, forgotten_until_ms, given: BTreeMap::new(), told: None }
+    }
+
+    /// For a node that has never run before: nobody can have promised anything in its name.
+    pub fn first_ever(me: NodeId, lease_ms: u64) -> ReplicaPromise {
+        ReplicaPromise { me, lease_ms, forgotten_until_ms: 0, given: BTreeMap::new(), told: None }
+    }
+
+    /// What the state file says.
+    pub fn restore_told(&mut self, told: Option<Told>) {
+        self.told = told;
+    }
+
+    /// The last word of a primary that needs this node's promise; goes into heartbeats and to disk.
+    pub fn told(&self) -> Option<Told> {
+        self.told
+    }
+
+    /// Answers a primary. `map` is this node's own map; a primary of a reign older than the one in
+    /// it gets nothing, whatever else is true. None: a repetition.
+    pub fn on_beat(&mut self, now_ms: u64, beat: &PrimaryBeat, map: &ClusterMap) -> Option<BeatAck> {
+        let until_ms = now_ms.saturating_add(self.lease_ms);
+        let given = self.given.entry(beat.node).or_insert(Given {
+            incarnation: Incarnation::ZERO,
+            seq: 0,
+            until_ms: 0,
+        });
+        if (beat.incarnation, beat.seq) <= (given.incarnation, given.seq) {
+            return None;
+        }
+        // A newer process proves the one before it dead, and a release ends what it was given.
+        if beat.incarnation > given.incarnation || beat.released {
+            given.until_ms = 0;
+        }
+        given.incarnation = beat.incarnation;
+        given.seq = beat.seq;
+        let known = map.shard(&beat.shard);
+        let stale = known.is_some_and(|s| {
+            s.reign > beat.reign
+                || (s.reign == beat.reign && (s.primary, s.primary_incarnation) != (beat.node, beat.incarnation))
+        });
+        let mut granted = None;
+        if !stale && !beat.released && beat.node != self.me {
+            given.until_ms = until_ms;
+            granted = Some(Grant { shard: beat.shard, reign: beat.reign, lease_ms: self.lease_ms });
+            if let Some(version) = beat.told {
+                let told = Told { shard: beat.shard, version };
+                if self.told.is_none_or(|t| t.shard != told.shard || t.version < told.version) {
+                    self.told = Some(told);
+                }
+            }
+        }
+        Some(BeatAck {
+            replica: self.me,
+            incarnation: beat.incarnation,
+            seq: beat.seq,
+            granted,
+            version: map.version(),
+        })
+    }
+
+    /// Ends the promises to a process that is gone.
+    pub fn on_proof_of_death(&mut self, proof: ProofOfDeath) {
+        if let Some(given) = self.given.get_mut(&proof.node) {
+            if given.incarnation <= proof.incarnation {
+                given.until_ms = 0;
+            }
+        }
+    }
+
+    /// Until when this node must not activate a promotion.
+    pub fn blocked_until_ms(&self) -> u64 {
+        self.given.values().map(|g| g.until_ms).max().unwrap_or(0).max(self.forgotten_until_ms)
+    }
+
+    /// How long it must still wait; goes into heartbeats.
+    pub fn left_ms(&self, now_ms: u64) -> u64 {
+        self.blocked_until_ms().saturating_sub(now_ms)
+    }
+
+    /// Ends the wait for what an earlier process may have promised. Only if the process of the
+    /// primary to which it could have promised is proven dead.
+    pub fn forgive_forgotten(&mut self) {
+        self.forgotten_until_ms = 0;
+    }
+}
