@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Running one command: lock its slots, call the handler, and settle what it did before the locks
+//! are released: log, WATCH, keyspace events, counters.
+
+use crate::engine::Engine;
+use crate::gate::Role;
+use crate::next::Next;
+use crate::context::SessionCx;
+use crate::scratch::WorkerScratch;
+use crate::session::Session;
+use pando_commands::{
+    CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyVec, SessionCommandId, keys_of, touches_all,
+};
+use pando_keyspace::{DbIndex, Keyspace, LockedSlots};
+use pando_resp::{Args, ReplyBuf, encode_command};
+use pando_topology::Slot;
+use std::time::Instant;
+
+/// Which locks a command or a transaction needs.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
+pub(crate) enum LockScope {
+    /// The slots that were listed.
+    Listed,
+    /// All of them.
+    All,
+}
+
+/// Appends the slots of the command's keys. A command that reads the whole keyspace takes slots as
+/// it goes; one that changes the whole keyspace, or reads it within a transaction, takes all.
+pub(crate) fn lock_scope(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec, slots: &mut Vec<Slot>, in_exec: bool) -> LockScope {
+    if touches_all(spec) {
+        return if in_exec || spec.flags.has(Flags::WRITE) { LockScope::All } else { LockScope::Listed };
+    }
+    keys.clear();
+    // With arguments that make no sense the handler answers before it touches a key.
+    if keys_of(spec, args, keys).is_ok() {
+        slots.extend(keys.iter().map(|key| Slot::of_key(args[key.index as usize])));
+    }
+    LockScope::Listed
+}
+
+pub(crate) fn lock<'k>(keyspace: &'k Keyspace, scope: LockScope, slots: &mut Vec<Slot>) -> LockedSlots<'k> {
+    match (scope, slots.as_slice()) {
+        (LockScope::All, _) => keyspace.lock_all(),
+        (LockScope::Listed, []) => keyspace.lock_none(),
+        (LockScope::Listed, [slot]) => keyspace.lock_one(*slot),
+        (LockScope::Listed, _) => {
+            slots.sort_unstable();
+            slots.dedup();
+            match slots.as_slice() {
+                [slot] => keyspace.lock_one(*slot),
+                many => keyspace.lock(many),
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Runs a command on keys. `None` if role or cluster changed since `epoch`, before anything was
+    /// done.
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn run_data(
+        &mut self,
+        engine: &Engine,
+        w: &mut WorkerScratch,
+        spec: &'static CommandSpec,
+        run: DataFn,
+        args: Args<'_>,
+        epoch: u64,
+        out: &mut ReplyBuf,
+    ) -> Option<Next> {
+        w.slots.clear();
+        let scope = lock_scope(spec, args, &mut w.keys, &mut w.slots, false);
+        let mut locked = lock(&engine.keyspace, scope, &mut w.slots);
+        if engine.gate.epoch() != epoch {
+            return None;
+        }
+        self.call_handler(engine, w, &mut locked, spec, run, args, out);
+        self.settle(engine, w, &mut locked, args);
+        drop(locked);
+        if !w.effects.garbage.is_empty() {
+            engine.drop_later(std::mem::take(&mut w.effects.garbage));
+        }
+        Some(Next::Continue)
+    }
+
+    /// Calls the handler with the locks held; fills `w.effects`, which the caller settles.
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn call_handler(
+        &mut self,
+        engine: &Engine,
+        w: &mut WorkerScratch,
+        locked: &mut LockedSlots<'_>,
+        spec: &'static CommandSpec,
+        run: DataFn,
+        args: Args<'_>,
+        out: &mut ReplyBuf,
+    ) {
+        let start = out.len();
+        let now_ms = w.now_ms();
+        w.effects.clear();
+        w.refresh_env(engine.gate.role() == Role::Primary, self.is_no_touch);
+        // Under the lock: whoever watches a key of these slots registered before we got it.
+        w.env.record_modified = engine.watchers.any();
+        locked.set_now(now_ms);
+        locked.set_no_touch(self.is_no_touch);
+        let mut ctx = Ctx { slots: locked, db: self.db, reply: out, effects: &mut w.effects, now_ms, env: &w.env };
+        let result = run(&mut ctx, args);
+        finish_call(engine, w, spec, result, start, out);
+    }
+
+    /// What follows from the command in `w.effects`, under its locks.
+    #[inline]
+    pub(crate) fn settle(&mut self, engine: &Engine, w: &mut WorkerScratch, locked: &mut LockedSlots<'_>, args: Args<'_>) {
+        count_effects(w);
+        if let Some(log) = engine.active_log() {
+            let count = w.effects.record_count();
+            if count > 0 {
+                self.last_write_offset = append_records(log, &w.effects, count, self.db, args, &mut w.record, &mut w.log);
+                for slot in &w.slots {
+                    locked.set_write_offset(*slot, self.last_write_offset);
+                }
+            }
+        }
+        announce(engine, w, locked);
+    }
+
+    /// Runs a command of the session or server layer.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn run_session(
+        &mut self,
+        engine: &Engine,
+        w: &mut WorkerScratch,
+        spec: &'static CommandSpec,
+        id: SessionCommandId,
+        args: Args<'_>,
+        in_exec: bool,
+        out: &mut ReplyBuf,
+    ) -> Next {
+        let start = out.len();
+        let run = engine.session_command(id).run;
+        let mut cx = SessionCx { engine, session: self, worker: w, reply: out, spec, in_exec };
+        let (next, result) = match run(&mut cx, args) {
+            Ok(next) => (next, Ok(())),
+            Err(error) => (Next::Continue, Err(error)),
+        };
+        finish_call(engine, w, spec, result, start, out);
+        next
+    }
+}
+
+/// Writes the error of a command that failed, and counts the call.
+#[inline]
+fn finish_call(
+    engine: &Engine,
+    w: &mut WorkerScratch,
+    spec: &CommandSpec,
+    result: Result<(), CommandError>,
+    start: usize,
+    out: &mut ReplyBuf,
+) {
+    let now = Instant::now();
+    let counters = &w.stats.commands[usize::from(spec.id)];
+    counters.calls.add(1);
+    counters.nanoseconds.add(now.duration_since(w.last).as_nanos() as u64);
+    w.stats.total_commands.add(1);
+    w.last = now;
+    if let Err(error) = result {
+        counters.failed.add(1);
+        out.truncate(start);
+        let line = error.to_string();
+        out.error(&line);
+        engine.stats.count_error(line.as_bytes());
+    }
+}
+
+#[inline]
+pub(crate) fn count_effects(w: &mut WorkerScratch) {
+    let effects = &w.effects;
+    if effects.hits + effects.misses + effects.expired + effects.dirty == 0 {
+        return;
+    }
+    w.stats.hits.add(effects.hits);
+    w.stats.misses.add(effects.misses);
+    w.stats.expired.add(effects.expired);
+    w.stats.dirty.add(effects.dirty);
+    w.wrote |= effects.dirty > 0 || effects.expired > 0;
+}
+
+/// Appends the records of one command; more than one as a transaction of its own.
+fn append_records(
+    log: &dyn crate::ports::LogSink,
+    effects: &pando_commands::Effects,
+    count: usize,
+    db: DbIndex,
+    args: Args<'_>,
+    record: &mut Vec<u8>,
+    buffer: &mut Vec<u8>,
+) -> u64 {
+    if count == 1 {
+        let mut offset = 0;
+        effects.for_each_record(db, args, record, &mut |db, bytes| offset = log.append(db, bytes));
+        return offset;
+    }
+    buffer.clear();
+    let mut batch = LogBatch { bytes: buffer, dbs: None };
+    effects.for_each_record(db, args, record, &mut |db, bytes| batch.add(db, bytes));
+    batch.append(log, true)
+}
+
+/// Records that go to the log in one append, as one MULTI..EXEC.
+pub(crate) struct LogBatch<'a> {
+    /// Records; empty until the first one.
+    pub bytes: &'a mut Vec<u8>,
+    /// Database of the first record, database of the last one, number of records.
+    pub dbs: Option<(DbIndex, DbIndex, usize)>,
+}
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+impl LogBatch<'_> {
+    pub(crate) fn add(&mut self, db: DbIndex, record: &[u8]) {
+        match &mut self.dbs {
+            None => {
+                self.bytes.extend_from_slice(MULTI);
+                self.dbs = Some((db, db, 1));
+            }
+            Some((_, current, count)) => {
+                *count += 1;
+                if *current != db {
+                    *current = db;
+                    encode_select(self.bytes, db);
+                }
+            }
+        }
+        self.bytes.extend_from_slice(record);
+    }
+
+    /// Appends what was added and starts over. A single record goes without MULTI. Returns the
+    /// offset, or 0 if there was nothing.
+    pub(crate) fn append(&mut self, log: &dyn crate::ports::LogSink, allow_transaction: bool) -> u64 {
+        let Some((first, last, count)) = self.dbs.take() else { return 0 };
+        let offset = if count == 1 || !allow_transaction {
+            log.append(first, &self.bytes[MULTI.len()..])
+        } else {
+            // The log believes that the stream is in the first record's database.
+            if last != first {
+                encode_select(self.bytes, first);
+            }
+            self.bytes.extend_from_slice(EXEC);
+            log.append(first, self.bytes)
+        };
+        self.bytes.clear();
+        offset
+    }
+}
+
+fn encode_select(out: &mut Vec<u8>, db: DbIndex) {
+    encode_command(out, &[b"SELECT", db.to_string().as_bytes()]);
+}
+
+/// Tells watchers and subscribers what the command in `w.effects` changed.
+#[inline]
+pub(crate) fn announce(engine: &Engine, w: &mut WorkerScratch, locked: &mut LockedSlots<'_>) {
+    if w.effects.has_modified() && engine.watchers.any() {
+        for (db, key) in w.effects.modified() {
+            locked.touch_watchers(Slot::of_key(key), db, key);
+        }
+    }
+    if let Some(change) = w.effects.whole
+        && engine.watchers.any()
+    {
+        engine.watchers.whole_changed(change, locked);
+    }
+    if w.env.notify != EventClass::NONE && !engine.pubsub.is_empty() {
+        for event in w.effects.events() {
+            notify(engine, w.env.notify, &event);
+        }
+    }
+}
+
+/// Publishes a keyspace event to the subscribers of this node.
+fn notify(engine: &Engine, enabled: EventClass, event: &Event<'_>) {
+    if !enabled.has(event.class) {
+        return;
+    }
+    if enabled.has(EventClass::KEYSPACE) {
+        let mut channel = format!("__keyspace@{}__:", event.db).into_bytes();
+        channel.extend_from_slice(event.key);
+        engine.deliver(&channel, event.name.as_bytes(), false);
+    }
+    if enabled.has(EventClass::KEYEVENT) {
+        let channel = format!("__keyevent@{}__:{}", event.db, event.name);
+        engine.deliver(channel.as_bytes(), event.key, false);
+    }
+}
+
+impl Engine {
+    /// Publishes a keyspace event that did not come from a command (expire cycle, eviction), if
+    /// its class is enabled.
+    pub fn notify_event(&self, class: EventClass, name: &'static str, db: DbIndex, key: &[u8]) {
+        let enabled = self.settings.load().notify_keyspace_events;
+        notify(self, enabled, &Event { class, name, db, key });
+    }
+
+    /// A key was deleted by the expire cycle of a primary, under its slot's lock: log, watchers,
+    /// event. The counter is the caller's.
+    pub fn key_expired(&self, slot: Slot, db: DbIndex, key: &[u8], locked: &mut LockedSlots<'_>) {
+        if let Some(log) = self.active_log() {
+            let mut record = Vec::with_capacity(key.len() + 32);
+            let name: &[u8] = if self.settings.load().lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" };
+            encode_command(&mut record, &[name, key]);
+            let offset = log.append(db, &record);
+            locked.set_write_offset(slot, offset);
+        }
+        if self.watchers.any() {
+            locked.touch_watchers(slot, db, key);
+        }
+        if !self.pubsub.is_empty() {
+            self.notify_event(EventClass::EXPIRED, "expired", db, key);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What the server does with a connection after a command.
+
+/// See the head of this file.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub enum Next {
+    /// The reply (if any) is in the buffer; go on with the next request.
+    Continue,
+    /// Close, once what is in the buffer was sent.
+    Close,
+    /// Read no further requests of this client until something happens.
+    Suspend(Suspend),
+    /// The connection is no longer a client's.
+    HandOff(HandOff),
+}
+
+/// Why a client is suspended.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub enum Suspend {
+    /// WAIT: ask [`crate::Session::finish_wait`] when acknowledgements arrive
+    /// ([`crate::Message::AcksChanged`]), at the deadline, and on [`crate::Message::Unblock`].
+    Wait {
+        /// How many replicas must have the offset.
+        replicas: usize,
+        /// The offset.
+        offset: u64,
+        /// Instant of [`crate::boot_ms`]; none: no limit.
+        deadline_boot_ms: Option<u64>,
+    },
+    /// A pause: nothing was executed. Execute the same request again after
+    /// [`crate::Message::Unpause`] or at [`crate::Gate::paused_until`].
+    Paused,
+    /// The reply arrives as [`crate::Message::Resume`] with this ticket.
+    Async(u64),
+}
+
+/// What a connection becomes.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub enum HandOff {
+    /// The link of a replica: the request (PSYNC, SYNC) that asked for it, name first.
+    Replica {
+        /// The whole request.
+        request: Vec<Vec<u8>>,
+    },
+}

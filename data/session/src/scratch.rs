@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What a worker reuses from command to command, so that the common path allocates nothing, and
+//! its view of the time.
+
+use crate::cluster_view::ClusterView;
+use crate::engine::Engine;
+use crate::settings::Settings;
+use crate::stats::WorkerStats;
+use arc_swap::{ArcSwap, ArcSwapOption, Cache};
+use pando_commands::{Effects, ExecEnv, KeyVec};
+use pando_topology::Slot;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// See the head of this file. One per worker thread; also one per thread that applies a stream.
+pub struct WorkerScratch {
+    pub(crate) effects: Effects,
+    pub(crate) keys: KeyVec,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) record: Vec<u8>,
+    pub(crate) log: Vec<u8>,
+    pub(crate) env: ExecEnv,
+    pub(crate) stats: Arc<WorkerStats>,
+    settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
+    cluster: Cache<Arc<ArcSwapOption<ClusterView>>, Option<Arc<ClusterView>>>,
+    seen_settings: Option<Arc<Settings>>,
+    wall_ms: u64,
+    base: Instant,
+    pub(crate) last: Instant,
+    frozen: bool,
+    /// Writes were executed since the worker last looked; see [`WorkerScratch::take_wrote`].
+    pub(crate) wrote: bool,
+}
+
+fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+impl WorkerScratch {
+    /// For a new worker.
+    pub fn new(engine: &Engine) -> Self {
+        let now = Instant::now();
+        Self {
+            effects: Effects::default(),
+            keys: KeyVec::new(),
+            slots: Vec::new(),
+            record: Vec::new(),
+            log: Vec::new(),
+            env: ExecEnv::default(),
+            stats: engine.stats.register(),
+            settings: Cache::new(engine.settings.clone()),
+            cluster: Cache::new(engine.cluster.clone()),
+            seen_settings: None,
+            wall_ms: wall_ms(),
+            base: now,
+            last: now,
+            frozen: false,
+            wrote: false,
+        }
+    }
+
+    /// Reads the clocks; call it once per batch of requests.
+    pub fn refresh_time(&mut self) {
+        self.last = Instant::now();
+        if !self.frozen {
+            self.base = self.last;
+            self.wall_ms = wall_ms();
+        }
+    }
+
+    /// Stops the wall clock at this time: tests, and streams that carry their own time.
+    pub fn freeze_time(&mut self, now_ms: u64) {
+        self.wall_ms = now_ms;
+        self.frozen = true;
+    }
+
+    /// Unix milliseconds as of the end of the last command.
+    #[inline]
+    pub fn now_ms(&self) -> u64 {
+        if self.frozen { self.wall_ms } else { self.wall_ms + self.last.duration_since(self.base).as_millis() as u64 }
+    }
+
+    /// Whether a write was executed since the last call. If so, the worker must see
+    /// `gate.may_write_now()` before it lets replies out.
+    pub fn take_wrote(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
+    }
+
+    /// The settings of this moment.
+    #[inline]
+    pub fn settings(&mut self) -> &Arc<Settings> {
+        self.settings.load()
+    }
+
+    /// The cluster of this moment.
+    #[inline]
+    pub fn cluster(&mut self) -> Option<&Arc<ClusterView>> {
+        self.cluster.load().as_ref()
+    }
+
+    /// Brings the handlers' environment up to date; cheap when the settings did not change.
+    #[inline]
+    pub(crate) fn refresh_env(&mut self, is_primary: bool, no_touch: bool) {
+        let settings = self.settings.load();
+        if !self.seen_settings.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, settings)) {
+            self.seen_settings = Some(settings.clone());
+            self.env = ExecEnv {
+                proto_max_bulk_len: settings.proto_max_bulk_len,
+                lfu: settings.lfu,
+                cluster_enabled: settings.cluster_enabled,
+                databases: settings.databases,
+                lazy_expire: settings.lazyfree_lazy_expire,
+                lazy_user_del: settings.lazyfree_lazy_user_del,
+                lazy_user_flush: settings.lazyfree_lazy_user_flush,
+                notify: settings.notify_keyspace_events,
+                ..ExecEnv::default()
+            };
+        }
+        self.env.is_primary = is_primary;
+        self.env.is_applying = false;
+        self.env.no_touch = no_touch;
+    }
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! WAIT: until enough replicas have acknowledged the client's last write.
+
+use crate::context::{SessionCx, SessionFn};
+use crate::engine::Engine;
+use crate::gate::{Role, boot_ms};
+use crate::next::{Next, Suspend};
+use crate::session::Session;
+use pando_commands::CommandError;
+use pando_resp::{Args, ReplyBuf, num};
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(crate) const TABLE: &[(&str, SessionFn)] = &[("wait", wait)];
+
+fn wait(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
+    if cx.engine.gate.role() == Role::Replica {
+        return Err(CommandError::text(
+            "ERR WAIT cannot be used with replica instances. Please also note that writes to replicas are just local and \
+             are not propagated.",
+        ));
+    }
+    let replicas = num::parse_i64(args[1]).ok_or(CommandError::NotInteger)?;
+    let timeout = parse_timeout_ms(args[2])?;
+    let offset = cx.session.last_write_offset;
+    let acked = cx.engine.acks.count(offset);
+    if acked as i64 >= replicas || cx.in_exec {
+        cx.reply.int(acked as i64);
+        return Ok(Next::Continue);
+    }
+    cx.engine.acks.waiting.fetch_add(1, Relaxed);
+    cx.session.shared.is_blocked.store(true, Relaxed);
+    if let Some(host) = cx.engine.host.get() {
+        host.request_acks();
+    }
+    let deadline_boot_ms = (timeout > 0).then(|| boot_ms().saturating_add(timeout));
+    Ok(Next::Suspend(Suspend::Wait { replicas: replicas as usize, offset, deadline_boot_ms }))
+}
+
+/// A timeout argument in milliseconds; 0 means none.
+pub(crate) fn parse_timeout_ms(text: &[u8]) -> Result<u64, CommandError> {
+    let timeout = num::parse_i64(text).ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
+    u64::try_from(timeout).map_err(|_| CommandError::text("ERR timeout is negative"))
+}
+
+impl Session {
+    /// Looks at a suspended WAIT. If it is over (enough acknowledgements, or `gives_up`: deadline or
+    /// CLIENT UNBLOCK), writes the reply and returns true: the client goes on.
+    pub fn finish_wait(&mut self, engine: &Engine, wait: &Suspend, gives_up: bool, out: &mut ReplyBuf) -> bool {
+        let Suspend::Wait { replicas, offset, deadline_boot_ms } = wait else { return false };
+        let acked = engine.acks.count(*offset);
+        if acked < *replicas && !gives_up && deadline_boot_ms.is_none_or(|deadline| boot_ms() < deadline) {
+            return false;
+        }
+        out.int(acked as i64);
+        self.abandon_wait(engine);
+        true
+    }
+
+    /// The suspended WAIT ends without a reply of its own: the connection closes, or the server
+    /// wrote an error (CLIENT UNBLOCK ... ERROR).
+    pub fn abandon_wait(&mut self, engine: &Engine) {
+        if self.shared.is_blocked.swap(false, Relaxed) {
+            engine.acks.waiting.fetch_sub(1, Relaxed);
+        }
+    }
+}

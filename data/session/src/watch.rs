@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! WATCH: which keys a client watches, and who watches anything at all.
+//!
+//! The keyspace keeps, per slot, the flags to set when a key changes. This file keeps the client's
+//! side, and a list of all watchers for changes of the whole keyspace (FLUSHALL, SWAPDB).
+
+use crate::engine::Engine;
+use crate::ports::ClientId;
+use crate::session::Session;
+use pando_commands::{CommandError, WholeChange};
+use pando_keyspace::{DbIndex, LockedSlots, WatchFlag};
+use pando_resp::Args;
+use pando_topology::Slot;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::{Acquire, Relaxed, Release}};
+
+#[derive(Clone, Debug)]
+struct WatchedKey {
+    slot: Slot,
+    db: DbIndex,
+    key: Box<[u8]>,
+    /// There was a live key. If not, emptying the database does not change anything for it.
+    existed: bool,
+    /// It was there, past due: that it goes away is no change.
+    was_expired: bool,
+}
+
+/// The keys that one client watches.
+pub(crate) struct WatchSet {
+    flag: Arc<WatchFlag>,
+    keys: Arc<Mutex<Vec<WatchedKey>>>,
+}
+
+struct Watcher {
+    flag: Arc<WatchFlag>,
+    keys: Arc<Mutex<Vec<WatchedKey>>>,
+}
+
+/// All clients that watch something.
+#[derive(Default)]
+pub(crate) struct Watchers {
+    /// Raised before the first key is registered under its slot's lock, so that a writer that holds
+    /// the lock later sees it.
+    count: AtomicUsize,
+    all: Mutex<HashMap<ClientId, Watcher>>,
+}
+
+impl Watchers {
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.count.load(Acquire) > 0
+    }
+
+    /// Whether a key that this client watches changed.
+    pub(crate) fn is_dirty(&self, client: ClientId) -> bool {
+        self.all.lock().get(&client).is_some_and(|watcher| watcher.flag.is_dirty())
+    }
+
+    /// Marks the watchers that a change of the whole keyspace concerns. Called after the change,
+    /// with all slots locked.
+    pub(crate) fn whole_changed(&self, change: WholeChange, locked: &mut LockedSlots<'_>) {
+        for watcher in self.all.lock().values() {
+            if watcher.keys.lock().iter().any(|watched| is_concerned(watched, change, locked)) {
+                watcher.flag.touch();
+            }
+        }
+    }
+}
+
+fn is_concerned(watched: &WatchedKey, change: WholeChange, locked: &mut LockedSlots<'_>) -> bool {
+    match change {
+        WholeChange::FlushAll => watched.existed,
+        WholeChange::FlushDb(db) => watched.db == db && watched.existed,
+        WholeChange::Swap(a, b) if watched.db == a || watched.db == b => {
+            watched.existed || locked.db(watched.db).contains(&watched.key)
+        }
+        WholeChange::Swap(..) => false,
+    }
+}
+
+impl WatchSet {
+    /// Appends the slots of the watched keys.
+    pub(crate) fn slots(&self, slots: &mut Vec<Slot>) {
+        slots.extend(self.keys.lock().iter().map(|watched| watched.slot));
+    }
+
+    /// Whether the transaction must fail. Called with the slots of all watched keys locked.
+    pub(crate) fn is_broken(&self, locked: &mut LockedSlots<'_>) -> bool {
+        self.flag.is_dirty()
+            || self.keys.lock().iter().any(|watched| {
+                !watched.was_expired && locked.db(watched.db).is_expired(&watched.key)
+            })
+    }
+}
+
+impl Session {
+    /// Watches the keys `args` (not the name).
+    pub(crate) fn watch(&mut self, engine: &Engine, now_ms: u64, keys: Args<'_>) -> Result<(), CommandError> {
+        if self.watching.is_none() {
+            let set = WatchSet { flag: WatchFlag::new(), keys: Arc::default() };
+            engine.watchers.count.fetch_add(1, Release);
+            let watcher = Watcher { flag: set.flag.clone(), keys: set.keys.clone() };
+            engine.watchers.all.lock().insert(self.shared.id, watcher);
+            self.watching = Some(set);
+        }
+        let Some(set) = &self.watching else { return Ok(()) };
+        for key in keys {
+            if set.keys.lock().iter().any(|watched| watched.db == self.db && &*watched.key == *key) {
+                continue;
+            }
+            let slot = Slot::of_key(key);
+            let mut locked = engine.keyspace.lock_one(slot);
+            locked.set_now(now_ms);
+            let mut db = locked.db(self.db);
+            let existed = db.contains(key);
+            let was_expired = !existed && db.is_expired(key);
+            locked.watch(slot, self.db, key, set.flag.clone());
+            set.keys.lock().push(WatchedKey { slot, db: self.db, key: (*key).into(), existed, was_expired });
+        }
+        self.shared.watched.store(set.keys.lock().len() as u32, Relaxed);
+        Ok(())
+    }
+
+    /// Forgets all watched keys. Takes their slots' locks.
+    pub(crate) fn unwatch_all(&mut self, engine: &Engine) {
+        let Some(set) = self.forget_watches(engine) else { return };
+        for watched in set.keys.lock().drain(..) {
+            let mut locked = engine.keyspace.lock_one(watched.slot);
+            locked.unwatch(watched.slot, watched.db, &watched.key, &set.flag);
+        }
+    }
+
+    /// Like [`Session::unwatch_all`] with the locks of all watched keys held.
+    pub(crate) fn unwatch_all_locked(&mut self, engine: &Engine, locked: &mut LockedSlots<'_>) {
+        let Some(set) = self.forget_watches(engine) else { return };
+        for watched in set.keys.lock().drain(..) {
+            locked.unwatch(watched.slot, watched.db, &watched.key, &set.flag);
+        }
+    }
+
+    fn forget_watches(&mut self, engine: &Engine) -> Option<WatchSet> {
+        let set = self.watching.take()?;
+        engine.watchers.all.lock().remove(&self.shared.id);
+        engine.watchers.count.fetch_sub(1, Release);
+        self.shared.watched.store(0, Relaxed);
+        Some(set)
+    }
+}
