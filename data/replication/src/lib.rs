@@ -9,6 +9,245 @@
 //! Every node of a chain has the same bytes at the same offsets, so any of them can serve a partial resync, before and
 //! after a promotion. It does not decide roles: apps/server (REPLICAOF) and the cluster agent call
 //! [`Replication::replica_of`] and [`Replication::promote`]. It does not accept sockets either: the server hands over
-//! a client that sent PSYNC.
+//! a client that sent PSYNC ([`Replication::accept_replica`]).
 
+mod config;
+mod core;
+pub mod data;
+mod engine;
+mod hello;
+mod history;
 pub mod log;
+mod primary;
+mod replica;
+mod status;
+
+pub use config::ReplicationConfig;
+pub use hello::ReplicaHello;
+pub use history::{History, ReplId};
+pub use status::{DataPosition, LinkState, PrimaryLinkStatus, ReplicaState, ReplicaStatus, ReplicationStatus};
+
+use crate::core::Core;
+use crate::data::Data;
+use crate::engine::{EngineData, Sink};
+use crate::log::{Feed, ReplicationLog};
+use crate::primary::ReplicaLink;
+use crate::replica::PrimaryLink;
+use pando_session::Engine;
+use std::io;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Replication of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Replication {
+    core: Arc<Core>,
+}
+
+/// A socket that the server gives away, with what is on its way.
+pub struct ReplicaSocket {
+    /// The connection.
+    pub stream: TcpStream,
+    /// Replies that were not sent yet.
+    pub unsent: Vec<u8>,
+    /// Bytes that were read behind the PSYNC.
+    pub unread: Vec<u8>,
+}
+
+impl Replication {
+    /// Starts as a primary, and becomes the engine's log. Tasks run in `runtime`.
+    ///
+    /// # Panics
+    /// When the engine has a log already.
+    pub fn new(engine: Arc<Engine>, config: ReplicationConfig, runtime: tokio::runtime::Handle) -> Replication {
+        let replication = Replication::over(Arc::new(EngineData::new(engine.clone())), config, runtime);
+        let is_first = engine.log.set(Box::new(Sink::new(replication.log().clone()))).is_ok();
+        assert!(is_first, "an engine has one log");
+        replication
+    }
+
+    /// The same over any data; the caller appends its writes to [`log`](Self::log).
+    pub fn over(data: Arc<dyn Data>, config: ReplicationConfig, runtime: tokio::runtime::Handle) -> Replication {
+        let core = Arc::new(Core::new(data, config, runtime.clone()));
+        let clock = Arc::downgrade(&core);
+        runtime.spawn(async move {
+            let mut since_ping = Duration::ZERO;
+            let mut tick = tokio::time::interval(Duration::from_secs(1));
+            loop {
+                tick.tick().await;
+                let Some(core) = clock.upgrade() else { return };
+                since_ping += Duration::from_secs(1);
+                if since_ping >= core.config().repl_ping_replica_period {
+                    since_ping = Duration::ZERO;
+                    if !core.replicas.lock().is_empty() {
+                        core.append_plain(b"*1\r\n$4\r\nPING\r\n");
+                    }
+                }
+                core.count_good_replicas();
+                core.stop_log_if_unused();
+            }
+        });
+        Replication { core }
+    }
+
+    /// Replaces the configuration. What concerns a link takes effect with its next step or connection.
+    pub fn set_config(&self, config: ReplicationConfig) {
+        self.core.set_config(config);
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<ReplicationConfig> {
+        self.core.config()
+    }
+
+    /// Follows the primary at this address from now on; `None` is [`promote`](Self::promote). Returns as soon as no
+    /// write of a client can happen any more; the link is made in the background. Blocks for what the link before had
+    /// received and not applied. Naming the same address again changes nothing.
+    pub fn replica_of(&self, primary: Option<(&str, u16)>) {
+        let Some((host, port)) = primary else {
+            self.promote();
+            return;
+        };
+        let core = &self.core;
+        let mut role = core.role.lock();
+        match &*role {
+            Some(link) if link.host == host && link.port == port => return,
+            Some(link) => link.stop(),
+            None => {
+                core.engine.set_replica(true);
+                // Everybody who was let in as a client of a primary is done after this.
+                core.engine.with_all_locked(&mut || {
+                    if core.feed() == Feed::Own {
+                        // Our own history is what we ask the new primary to continue.
+                        core.log.set_feed(Feed::Relay);
+                    }
+                });
+            }
+        }
+        core.engine.set_link_up(false);
+        let link = Arc::new(PrimaryLink::new(host.to_owned(), port));
+        *role = Some(link.clone());
+        *core.link_view.lock() = Some(link.clone());
+        core.runtime.spawn(replica::run(core.clone(), link));
+    }
+
+    /// Becomes a primary: what was received is applied, the stream goes on under a new id, and clients may write (as
+    /// far as the gate's lease lets them). Our replicas come again by themselves, and continue.
+    pub fn promote(&self) {
+        let core = &self.core;
+        let mut role = core.role.lock();
+        let Some(link) = role.take() else { return };
+        link.stop();
+        if core.feed() == Feed::Relay {
+            core.shift_history(ReplId::random());
+            core.log.set_feed(Feed::Own);
+        }
+        *core.link_view.lock() = None;
+        core.kill_replicas();
+        core.engine.set_link_up(true);
+        core.engine.set_replica(false);
+    }
+
+    /// Connects to the primary again at once, if there is no link: something changed that makes it likely to succeed.
+    pub fn retry_now(&self) {
+        if let Some(link) = &*self.core.link_view.lock()
+            && link.state() != LinkState::Connected
+            && link.state() != LinkState::Sync
+        {
+            link.reconnect();
+        }
+    }
+
+    /// Takes over a client that sent PSYNC or SYNC.
+    pub fn accept_replica(&self, hello: ReplicaHello, socket: ReplicaSocket) -> io::Result<()> {
+        socket.stream.set_nonblocking(true)?;
+        socket.stream.set_nodelay(true)?;
+        let peer_ip = socket.stream.peer_addr().map_or_else(|_| "?".to_owned(), |addr| addr.ip().to_string());
+        let _runtime = self.core.runtime.enter();
+        let stream = tokio::net::TcpStream::from_std(socket.stream)?;
+        let link = Arc::new(ReplicaLink::new(hello, peer_ip));
+        self.core.add_replica(link.clone());
+        self.core.runtime.spawn(primary::serve(self.core.clone(), link, stream, socket.unsent, socket.unread));
+        Ok(())
+    }
+
+    /// Asks the replicas to acknowledge at once (WAIT).
+    pub fn request_acks(&self) {
+        self.core.request_acks();
+    }
+
+    /// Cuts the links of replicas: all, or the one with this client id. Answers how many.
+    pub fn kill_replicas(&self, client_id: Option<u64>) -> usize {
+        let replicas = self.core.replicas.lock();
+        let chosen = replicas.iter().filter(|link| client_id.is_none_or(|id| id == link.hello.client_id));
+        chosen.map(|link| link.kill()).count()
+    }
+
+    /// Cuts the link to the primary; it is made again at once. For tests and CLIENT KILL TYPE primary.
+    pub fn kill_primary_link(&self) {
+        if let Some(link) = &*self.core.link_view.lock() {
+            link.reconnect();
+        }
+    }
+
+    /// The log, for who else reads the stream.
+    pub fn log(&self) -> &Arc<ReplicationLog> {
+        &self.core.log
+    }
+
+    /// Makes a primary's log begin before the first replica comes (a node of a cluster, the AOF).
+    pub fn start_log(&self) {
+        self.core.start_log();
+    }
+
+    /// The end of the log; on a replica what was applied.
+    pub fn offset(&self) -> u64 {
+        self.core.log.offset()
+    }
+
+    /// Waits until the end of the log has reached `offset`.
+    pub async fn wait_for_offset(&self, offset: u64) {
+        self.core.log.reached(offset).await;
+    }
+
+    /// Everything that INFO and ROLE show.
+    pub fn status(&self) -> ReplicationStatus {
+        let core = &self.core;
+        let history = core.history();
+        let offset = core.log.offset();
+        let active = core.feed() != Feed::Off;
+        let first = core.log.first_offset().min(offset);
+        let counter = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        ReplicationStatus {
+            replid: history.replid,
+            replid2: history.replid2,
+            offset,
+            second_offset: history.second_offset,
+            backlog_active: active,
+            backlog_size: core.config().repl_backlog_size,
+            backlog_first_byte: if active { first + 1 } else { 0 },
+            backlog_len: if active { offset - first } else { 0 },
+            primary: core.link_view.lock().as_ref().map(|link| link.status()),
+            replicas: core.replicas.lock().iter().map(|link| link.status()).collect(),
+            sync_full: counter(&core.counters.sync_full),
+            sync_partial_ok: counter(&core.counters.sync_partial_ok),
+            sync_partial_err: counter(&core.counters.sync_partial_err),
+        }
+    }
+
+    /// What the cluster agent sends around; cheap.
+    pub fn position(&self) -> DataPosition {
+        let core = &self.core;
+        let link = core.link_view.lock().clone();
+        let link = link.map(|link| link.status());
+        DataPosition {
+            replid: core.history().replid,
+            offset: core.log.offset(),
+            link_up: link.as_ref().is_none_or(|link| link.state == LinkState::Connected),
+            synced: link.as_ref().is_none_or(|link| link.synced),
+            loading: core.engine.is_loading(),
+        }
+    }
+}

@@ -63,6 +63,24 @@ impl ReplicationLog {
     }
 }
 
+impl ReplicationLog {
+    /// Waits until the end has reached `offset`.
+    pub async fn reached(&self, offset: u64) {
+        loop {
+            let notified = self.wake.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            self.sleepers.store(true, Ordering::Relaxed);
+            // SeqCst: pairs with the fence in `wake_readers`.
+            std::sync::atomic::fence(Ordering::SeqCst);
+            if self.offset() >= offset {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
 impl LogReader {
     /// The offset of the next byte.
     pub fn offset(&self) -> u64 {

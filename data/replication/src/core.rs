@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What both sides share: the log, the history, the links, the configuration.
+//!
+//! Lock order: `role` (one change at a time), then `applied`, then `history` and the rest, which are leaves.
+
+use crate::config::ReplicationConfig;
+use crate::data::Data;
+use crate::history::{History, ReplId};
+use crate::log::{Feed, LogLimits, ReplicationLog};
+use crate::primary::ReplicaLink;
+use crate::replica::PrimaryLink;
+use crate::status::LinkState;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+pub(crate) struct Core {
+    pub(crate) engine: Arc<dyn Data>,
+    pub(crate) log: Arc<ReplicationLog>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    config: RwLock<Arc<ReplicationConfig>>,
+    history: Mutex<History>,
+    pub(crate) replicas: Mutex<Vec<Arc<ReplicaLink>>>,
+    /// The link to our primary; `None` on a primary. Held while the role changes.
+    pub(crate) role: Mutex<Option<Arc<PrimaryLink>>>,
+    /// The same link for those who only look.
+    pub(crate) link_view: Mutex<Option<Arc<PrimaryLink>>>,
+    /// Held while a piece of the primary's stream is applied and relayed.
+    pub(crate) applied: Mutex<Applied>,
+    /// Held while a full sync walks.
+    pub(crate) walk: tokio::sync::Mutex<()>,
+    pub(crate) counters: Counters,
+    /// Offset after the last REPLCONF GETACK.
+    last_getack: AtomicU64,
+    /// Since when there are no replicas.
+    pub(crate) alone_since: Mutex<Instant>,
+}
+
+/// Where a relayed stream stands.
+#[derive(Default)]
+pub(crate) struct Applied {
+    /// The database that the stream selected.
+    pub(crate) db: u16,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) sync_full: AtomicU64,
+    pub(crate) sync_partial_ok: AtomicU64,
+    pub(crate) sync_partial_err: AtomicU64,
+}
+
+impl Core {
+    pub(crate) fn new(engine: Arc<dyn Data>, config: ReplicationConfig, runtime: tokio::runtime::Handle) -> Core {
+        Core {
+            engine,
+            log: Arc::new(ReplicationLog::new(limits(&config))),
+            runtime,
+            config: RwLock::new(Arc::new(config)),
+            history: Mutex::new(History::new()),
+            replicas: Mutex::new(Vec::new()),
+            role: Mutex::new(None),
+            link_view: Mutex::new(None),
+            applied: Mutex::new(Applied::default()),
+            walk: tokio::sync::Mutex::new(()),
+            counters: Counters::default(),
+            last_getack: AtomicU64::new(u64::MAX),
+            alone_since: Mutex::new(Instant::now()),
+        }
+    }
+
+    pub(crate) fn config(&self) -> Arc<ReplicationConfig> {
+        self.config.read().clone()
+    }
+
+    pub(crate) fn set_config(&self, config: ReplicationConfig) {
+        self.log.set_limits(limits(&config));
+        *self.config.write() = Arc::new(config);
+    }
+
+    pub(crate) fn feed(&self) -> Feed {
+        self.log.feed()
+    }
+
+    pub(crate) fn history(&self) -> History {
+        *self.history.lock()
+    }
+
+    pub(crate) fn set_history(&self, history: History) {
+        *self.history.lock() = history;
+    }
+
+    pub(crate) fn is_replica(&self) -> bool {
+        self.link_view.lock().is_some()
+    }
+
+    pub(crate) fn primary_link_state(&self) -> Option<LinkState> {
+        self.link_view.lock().as_ref().map(|link| link.state())
+    }
+
+    /// Makes a primary's log begin, with a stream of its own: who knew the old id knows nothing of what was not logged.
+    pub(crate) fn start_log(&self) {
+        let role = self.role.lock();
+        if role.is_none() && self.feed() == Feed::Off {
+            self.set_history(History::new());
+            self.log.set_feed(Feed::Own);
+        }
+    }
+
+    /// Makes the log end once nobody has read it for `repl-backlog-ttl`.
+    pub(crate) fn stop_log_if_unused(&self) {
+        let Some(role) = self.role.try_lock() else { return };
+        let ttl = self.config().repl_backlog_ttl;
+        if role.is_some() || self.feed() != Feed::Own || ttl.is_zero() || self.engine.is_cluster() {
+            return;
+        }
+        if self.replicas.lock().is_empty() && self.alone_since.lock().elapsed() > ttl {
+            self.engine.with_all_locked(&mut || {
+                self.log.set_feed(Feed::Off);
+                self.log.reset(self.log.offset());
+            });
+            self.set_history(History::new());
+        }
+    }
+
+    /// Appends something that is no write of a client, if this node feeds the log and no change of role is under way.
+    pub(crate) fn append_plain(&self, resp: &[u8]) -> Option<u64> {
+        let role = self.role.try_lock()?;
+        (role.is_none() && self.feed() == Feed::Own).then(|| self.log.append_plain(resp))
+    }
+
+    /// Asks all replicas to acknowledge; at most once per written byte.
+    pub(crate) fn request_acks(&self) {
+        if self.replicas.lock().is_empty() || self.last_getack.load(Ordering::Acquire) == self.log.offset() {
+            return;
+        }
+        if let Some(end) = self.append_plain(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n") {
+            self.last_getack.store(end, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn add_replica(&self, link: Arc<ReplicaLink>) {
+        self.replicas.lock().push(link);
+    }
+
+    pub(crate) fn remove_replica(&self, link: &Arc<ReplicaLink>) {
+        let mut replicas = self.replicas.lock();
+        replicas.retain(|other| !Arc::ptr_eq(other, link));
+        if replicas.is_empty() {
+            *self.alone_since.lock() = Instant::now();
+        }
+        drop(replicas);
+        self.engine.remove_ack(link.hello.client_id);
+        self.count_good_replicas();
+    }
+
+    pub(crate) fn on_replica_online(&self, link: &ReplicaLink) {
+        if link.lag().is_some() {
+            self.engine.set_ack(link.hello.client_id, link.status().offset);
+        }
+        self.count_good_replicas();
+    }
+
+    pub(crate) fn count_good_replicas(&self) {
+        let max = self.config().min_replicas_max_lag;
+        let good = |link: &&Arc<ReplicaLink>| link.is_online() && link.lag().is_some_and(|lag| lag <= max);
+        let count = self.replicas.lock().iter().filter(good).count();
+        self.engine.set_good_replicas(count as u32);
+    }
+
+    /// Our replicas have to come again: their stream has got another id, or another content.
+    pub(crate) fn kill_replicas(&self) {
+        for link in self.replicas.lock().iter() {
+            link.kill();
+        }
+    }
+
+    /// The stream goes on under another id from the present offset.
+    pub(crate) fn shift_history(&self, replid: ReplId) {
+        let offset = self.log.offset();
+        let mut history = self.history.lock();
+        *history = history.shifted_to(replid, offset);
+    }
+}
+
+fn limits(config: &ReplicationConfig) -> LogLimits {
+    LogLimits { backlog_bytes: config.repl_backlog_size, reader_lag_bytes_max: config.replica_output_limit }
+}

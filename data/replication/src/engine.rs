@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! [`Data`] over the real engine, and the engine's log over ours. All that replication knows of sessions and of the
+//! keyspace is in this file.
+
+use crate::data::{Applier, Data, DataWalk, Kept, WalkEnd};
+use crate::log::ReplicationLog;
+use pando_formats::rdb::{RdbValue, RdbWriter, Record};
+use pando_keyspace::{DbIndex, StrHint, Ttl, ValueRef, Walk};
+use pando_session::{ApplySession, Engine, LogSink, Role, SERVER_VERSION};
+use pando_topology::Slot;
+use std::io;
+use std::sync::Arc;
+
+/// The log as sessions see it.
+pub(crate) struct Sink(Arc<ReplicationLog>);
+
+impl Sink {
+    pub(crate) fn new(log: Arc<ReplicationLog>) -> Sink {
+        Sink(log)
+    }
+}
+
+impl LogSink for Sink {
+    fn active(&self) -> bool {
+        self.0.is_active()
+    }
+
+    fn append(&self, db: DbIndex, resp: &[u8]) -> u64 {
+        self.0.append(db, resp)
+    }
+
+    fn offset(&self) -> u64 {
+        self.0.offset()
+    }
+}
+
+/// See the head of this file.
+pub(crate) struct EngineData(Arc<Engine>);
+
+impl EngineData {
+    pub(crate) fn new(engine: Arc<Engine>) -> EngineData {
+        EngineData(engine)
+    }
+}
+
+impl Data for EngineData {
+    fn server_version(&self) -> &str {
+        SERVER_VERSION
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.0.settings.load().cluster_enabled
+    }
+
+    fn set_replica(&self, is_replica: bool) {
+        self.0.gate.set_role(if is_replica { Role::Replica } else { Role::Primary });
+    }
+
+    fn set_loading(&self, is_loading: bool) {
+        self.0.gate.set_loading(is_loading);
+    }
+
+    fn is_loading(&self) -> bool {
+        self.0.gate.is_loading()
+    }
+
+    fn set_link_up(&self, is_up: bool) {
+        self.0.gate.set_link_up(is_up);
+    }
+
+    fn set_good_replicas(&self, count: u32) {
+        self.0.gate.set_good_replicas(count);
+    }
+
+    fn set_ack(&self, client_id: u64, offset: u64) {
+        self.0.replica_acked(client_id, offset);
+    }
+
+    fn remove_ack(&self, client_id: u64) {
+        self.0.acks.remove(client_id);
+    }
+
+    fn with_all_locked(&self, act: &mut dyn FnMut()) {
+        let locked = self.0.keyspace.lock_all();
+        act();
+        drop(locked);
+    }
+
+    fn flush_all(&self) {
+        let garbage = self.0.keyspace.flush(None);
+        match self.0.host.get() {
+            Some(host) => host.drop_later(vec![garbage]),
+            None => drop(garbage),
+        }
+    }
+
+    fn load(&self, record: &Record) -> Result<(), String> {
+        let db = u16::try_from(record.db).ok().filter(|db| *db < self.0.keyspace.databases());
+        let db = db.ok_or_else(|| format!("the image has database {}, which this node has not", record.db))?;
+        let ttl = record.expire_at_ms.map_or(Ttl::Clear, Ttl::At);
+        let mut locked = self.0.keyspace.lock_one(Slot::of_key(&record.key));
+        let mut keys = locked.db(db);
+        match &record.value {
+            RdbValue::Int(n) => keys.set_int(&record.key, *n, ttl),
+            RdbValue::Str(s) => keys.set_str(&record.key, s, ttl, StrHint::Auto),
+            _ => return Err("the image has a value of a type that is not supported".into()),
+        };
+        Ok(())
+    }
+
+    fn begin_walk(&self, at_cut: &mut dyn FnMut()) -> io::Result<Box<dyn DataWalk>> {
+        let walk = self.0.keyspace.begin_walk(at_cut);
+        let walk = walk.map_err(|_| io::Error::new(io::ErrorKind::WouldBlock, "another walk is under way"))?;
+        Ok(Box::new(EngineWalk { engine: self.0.clone(), walk }))
+    }
+
+    fn applier(&self) -> Box<dyn Applier> {
+        Box::new(EngineApplier { session: ApplySession::new(&self.0), engine: self.0.clone() })
+    }
+}
+
+struct EngineWalk {
+    engine: Arc<Engine>,
+    walk: Walk,
+}
+
+impl DataWalk for EngineWalk {
+    fn step(&mut self, budget_bytes: usize, to: &mut RdbWriter<Vec<u8>>) -> io::Result<WalkEnd> {
+        let mut result = Ok(());
+        let is_done = self.walk.step(&self.engine.keyspace, budget_bytes, &mut |db, key, value, expire_at| {
+            if result.is_ok() {
+                let db = u32::from(db);
+                result = match value {
+                    ValueRef::Int(n) => to.int(db, key, n, expire_at),
+                    ValueRef::Str(s) => to.string(db, key, s, expire_at),
+                    _ => Err(io::Error::other("a value of a type that cannot be written yet")),
+                };
+            }
+        });
+        result?;
+        Ok(match (self.walk.is_aborted(), is_done) {
+            (true, _) => WalkEnd::Aborted,
+            (false, true) => WalkEnd::Done,
+            (false, false) => WalkEnd::More,
+        })
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.walk.pending_bytes()
+    }
+}
+
+struct EngineApplier {
+    engine: Arc<Engine>,
+    session: ApplySession,
+}
+
+impl EngineApplier {
+    fn run(&mut self, args: &[&[u8]]) -> Result<(), String> {
+        self.engine.apply(&mut self.session, args).map_err(|error| {
+            let name = String::from_utf8_lossy(args[0]);
+            format!("cannot apply '{name}' of the primary's stream: {error}")
+        })
+    }
+}
+
+impl Applier for EngineApplier {
+    fn apply(&mut self, db: u16, args: &[&[u8]]) -> Result<(), String> {
+        self.session.db = db;
+        self.run(args)
+    }
+
+    fn apply_all(&mut self, commands: &[Kept]) -> Result<(), String> {
+        let Some((first_db, _)) = commands.first() else { return Ok(()) };
+        self.session.db = *first_db;
+        let mut selected = *first_db;
+        self.run(&[b"MULTI"])?;
+        for (db, args) in commands {
+            if *db != selected {
+                selected = *db;
+                self.run(&[b"SELECT", db.to_string().as_bytes()])?;
+            }
+            let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+            self.run(&args)?;
+        }
+        self.run(&[b"EXEC"])
+    }
+}

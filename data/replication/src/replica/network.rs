@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The network task of the link to the primary: connects, greets, passes bytes on, acknowledges, and tries again.
+
+use super::PrimaryLink;
+use super::apply::{ApplyEvent, ApplyThread, Begin};
+use super::handshake::{Granted, Wire};
+use crate::core::Core;
+use crate::log::Feed;
+use crate::status::LinkState;
+use pando_formats::aof::encode_command;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::{info, warn};
+
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes per read.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Follows the primary until the link is stopped.
+pub(crate) async fn run(core: Arc<Core>, link: Arc<PrimaryLink>) {
+    let mut backoff = BACKOFF_MIN;
+    while !link.is_stopped() {
+        let woken = link.wake.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        if link.is_stopped() {
+            break;
+        }
+        let mut was_connected = false;
+        let ended = tokio::select! {
+            ended = follow(&core, &link, &mut was_connected) => Some(ended),
+            () = woken.as_mut() => None,
+        };
+        if link.is_stopped() {
+            break;
+        }
+        link.while_alive(|| core.engine.set_link_up(false));
+        link.set_state(LinkState::Connect);
+        // What was received is applied before the position is read again.
+        if let Some(thread) = link.take_thread() {
+            let _ = tokio::task::spawn_blocking(move || thread.finish()).await;
+        }
+        let Some(Err(error)) = ended else {
+            backoff = BACKOFF_MIN;
+            continue;
+        };
+        warn!(primary = %format_args!("{}:{}", link.host, link.port), %error, "connection with primary lost");
+        link.set_error(error.to_string());
+        if was_connected {
+            backoff = BACKOFF_MIN;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(backoff) => {}
+            () = link.wake.notified() => {}
+        }
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// One connection, to its end.
+async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut bool) -> io::Result<()> {
+    let config = core.config();
+    link.set_state(LinkState::Connecting);
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((link.host.as_str(), link.port)))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    stream.set_nodelay(true)?;
+    link.set_state(LinkState::Handshake);
+    link.heard();
+    let mut wire = Wire::new(stream);
+    let timed_out = |_| io::Error::other("timed out");
+    timeout(config.repl_timeout, wire.greet(&config, core.engine.server_version())).await.map_err(timed_out)??;
+    let position = (core.feed() == Feed::Relay).then(|| (core.history().replid, core.log.offset()));
+    // The primary keeps us waiting with empty lines while another full sync is under way: no limit but the link's.
+    let granted = wire.psync(position).await?;
+    let begin = match granted {
+        Granted::Continue(replid) => {
+            info!(offset = core.log.offset(), "partial resynchronization accepted");
+            Begin::Stream { replid }
+        }
+        Granted::Full(replid, offset) => {
+            link.set_state(LinkState::Sync);
+            let payload = wire.payload().await?;
+            info!(%replid, offset, "full resynchronization begins");
+            Begin::Image { replid, offset, payload }
+        }
+    };
+    let (events_in, mut events) = mpsc::unbounded_channel();
+    let (bytes, thread) = ApplyThread::start(core.clone(), link.clone(), begin, events_in)?;
+    link.install(thread);
+    let Wire { stream, buf } = wire;
+    let (mut down, mut up) = stream.into_split();
+    let gone = |_| io::Error::other("the apply thread ended");
+    if !buf.is_empty() {
+        bytes.send(buf).await.map_err(gone)?;
+    }
+    let mut streaming = false;
+    let mut last_read = Instant::now();
+    let mut tick = interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut piece = Vec::with_capacity(READ_BYTES);
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(ApplyEvent::Streaming) => {
+                    streaming = true;
+                    *was_connected = true;
+                    link.set_state(LinkState::Connected);
+                    link.while_alive(|| core.engine.set_link_up(true));
+                    acknowledge(core, &mut up).await?;
+                }
+                Some(ApplyEvent::AckWanted) => acknowledge(core, &mut up).await?,
+                Some(ApplyEvent::Failed(error)) => return Err(io::Error::other(error)),
+                None => return Err(io::Error::other("the apply thread ended")),
+            },
+            _ = tick.tick() => {
+                if last_read.elapsed() > core.config().repl_timeout {
+                    return Err(io::Error::other("timed out"));
+                }
+                match streaming {
+                    true => acknowledge(core, &mut up).await?,
+                    // Keeps the primary from giving us up while we load.
+                    false => up.write_all(b"\n").await?,
+                }
+            }
+            // Reads only when the apply thread can take more.
+            read = async { (bytes.reserve().await, down.read_buf(&mut piece).await) } => {
+                let (permit, n) = read;
+                if n? == 0 {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the primary closed the connection"));
+                }
+                last_read = Instant::now();
+                link.heard();
+                permit.map_err(|_| io::Error::other("the apply thread ended"))?.send(piece);
+            }
+        }
+    }
+}
+
+async fn acknowledge(core: &Core, up: &mut OwnedWriteHalf) -> io::Result<()> {
+    let offset = core.log.offset().to_string();
+    let mut out = Vec::with_capacity(64);
+    encode_command(&mut out, &[&b"REPLCONF"[..], b"ACK", offset.as_bytes()]);
+    timeout(core.config().repl_timeout, up.write_all(&out)).await.map_err(|_| io::Error::other("timed out"))?
+}
