@@ -1,1 +1,20 @@
-//! pando-failover
+// SPDX-License-Identifier: BSD-3-Clause
+//! The policy of the leader: from the map and what the roots say, the commands that repair the
+//! cluster. Pure; called by the agent of the leader after each change of the evidence. Safety does
+//! not depend on it (control/liveness, control/root-state): a wrong decision costs time, not data.
+//!
+//! ```text
+//!   quorum says failed ──► MarkFailed        primary failed, candidate free ──► Promote
+//!   quorum says alive  ──► ClearFailed       primary is a new process       ──► Promote, or
+//!   anything less      ──► nothing                                              ConfirmPrimary
+//! ```
+//! Not here: when to ask again (after each entry and each report) and how voters are chosen
+//! (`pando_root_state::next_root_step`).
+
+mod decide;
+mod rank;
+#[cfg(test)]
+mod tests;
+
+pub use decide::{decide, manual_promotion};
+pub use rank::{Candidate, candidates};

@@ -54,6 +54,8 @@ pub struct RootLedger {
     incarnation: Incarnation,
     lease_ms: u64,
     started_ms: u64,
+    /// Before this time only promises of the process before are renewed.
+    grants_from_ms: u64,
     caught_up: bool,
     promises: BTreeMap<ShardId, Promise>,
     nodes: BTreeMap<NodeId, Seen>,
@@ -70,12 +72,19 @@ impl RootLedger {
             incarnation,
             lease_ms,
             started_ms: now_ms,
+            grants_from_ms: now_ms.saturating_add(lease_ms),
             caught_up: false,
             promises: BTreeMap::new(),
             nodes: BTreeMap::new(),
             #[cfg(test)]
             break_exclusive: false,
         }
+    }
+
+    /// This node has never been a root before: there is nothing that it can have forgotten, so it
+    /// grants at once. It still counts nobody as failed in its first lease.
+    pub fn first_ever(me: NodeId, incarnation: Incarnation, lease_ms: u64, now_ms: u64) -> RootLedger {
+        RootLedger { grants_from_ms: now_ms, ..RootLedger::new(me, incarnation, lease_ms, now_ms) }
     }
 
     /// The root's map now shows every entry that was committed when this process started (a read
@@ -141,7 +150,7 @@ impl RootLedger {
             return None;
         }
         let knows_restart = beat.holds_promise && beat.root_incarnation == self.incarnation;
-        if !self.caught_up || (self.is_warming_up(now_ms) && !knows_restart && !self.was_given_to(beat, claim)) {
+        if !self.caught_up || (now_ms < self.grants_from_ms && !knows_restart && !self.was_given_to(beat, claim)) {
             return None;
         }
         if let Some(other) = self.promises.get(&claim.shard) {
