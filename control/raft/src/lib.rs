@@ -27,6 +27,8 @@ mod root_machine;
 mod rpc;
 mod snapshot;
 mod status;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod types;
 

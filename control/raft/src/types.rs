@@ -42,13 +42,6 @@ impl fmt::Display for Payload {
     }
 }
 
-#[cfg(test)]
-impl From<u64> for Payload {
-    fn from(n: u64) -> Payload {
-        Payload(vec![Bytes::from_static(b"n"), Bytes::from(n.to_string())])
-    }
-}
-
 openraft::declare_raft_types!(
     /// openraft's type parameters.
     pub Types:

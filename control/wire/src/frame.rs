@@ -314,7 +314,7 @@ mod tests {
             "04000000", "00000000",
         );
         assert_eq!(hex(&out[..84]), expected);
-        assert_eq!(hex(&out[84..]), concat!("GOLDCRC", "626f6479"));
+        assert_eq!(hex(&out[84..]), concat!("badfac8c", "626f6479"));
     }
 
     #[test]
