@@ -8,6 +8,8 @@
 mod inline;
 mod longdouble;
 mod parser;
+#[cfg(test)]
+mod parser_tests;
 mod reply;
 
 pub mod decode;
