@@ -1,1 +1,44 @@
-fn main() {}
+// SPDX-License-Identifier: BSD-3-Clause
+//! The `pando` binary: picks the subcommand, nothing else. Called `valkey-server` or `redis-server` (a link to it), it is
+//! `pando server`.
+
+mod server;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// A Valkey-compatible server.
+#[derive(Parser)]
+#[command(name = "pando", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a server: [FILE] [--directive value ...], as valkey-server does.
+    #[command(disable_help_flag = true)]
+    Server(server::ServerArgs),
+}
+
+/// Is the program called like one that it replaces?
+fn is_server_name(program: &OsString) -> bool {
+    let name = Path::new(program).file_name().unwrap_or_default();
+    name == "valkey-server" || name == "redis-server"
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    if args.next().is_some_and(|program| is_server_name(&program)) {
+        return server::run(&server::ServerArgs { args: args.collect() });
+    }
+    match Cli::parse().command {
+        Command::Server(args) => server::run(&args),
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Makes configuration values true: at the start all of them, after CONFIG SET those that changed.
+
+use crate::config::kind::parse_memory;
+use crate::config::table::TABLE;
+use crate::config::{ApplyError, ServerSettings, Values, os_reason};
+use crate::logging;
+use crate::server::Server;
+use pando_commands::EventClass;
+use pando_session::{EndpointType, Settings};
+
+/// Bits of `notify-keyspace-events`.
+fn event_classes(text: &str) -> EventClass {
+    let mut bits = 0;
+    for letter in text.chars() {
+        let class = match letter {
+            'A' => EventClass::ALL,
+            'K' => EventClass::KEYSPACE,
+            'E' => EventClass::KEYEVENT,
+            'g' => EventClass::GENERIC,
+            '$' => EventClass::STRING,
+            'l' => EventClass::LIST,
+            's' => EventClass::SET,
+            'h' => EventClass::HASH,
+            'z' => EventClass::ZSET,
+            'x' => EventClass::EXPIRED,
+            'e' => EventClass::EVICTED,
+            't' => EventClass::STREAM,
+            'd' => EventClass::MODULE,
+            'm' => EventClass::KEY_MISS,
+            'n' => EventClass::NEW,
+            _ => EventClass::NONE,
+        };
+        bits |= class.0;
+    }
+    EventClass(bits)
+}
+
+/// The session's settings.
+pub fn session_settings(values: &Values) -> Settings {
+    let password = values.named("requirepass");
+    let is_cluster = values.is_yes("cluster-enabled");
+    let databases = if is_cluster { values.number("cluster-databases") } else { values.number("databases") };
+    Settings {
+        databases: databases.clamp(1, i64::from(u16::MAX)) as u16,
+        requirepass: (!password.is_empty()).then(|| password.as_bytes().to_vec()),
+        maxmemory: parse_memory(values.named("maxmemory")).unwrap_or(0) as u64,
+        lfu: values.named("maxmemory-policy").ends_with("-lfu"),
+        proto_max_bulk_len: values.number("proto-max-bulk-len") as u64,
+        notify_keyspace_events: event_classes(values.named("notify-keyspace-events")),
+        cluster_enabled: is_cluster,
+        cluster_allow_reads_when_down: values.is_yes("cluster-allow-reads-when-down"),
+        cluster_allow_pubsubshard_when_down: values.is_yes("cluster-allow-pubsubshard-when-down"),
+        cluster_preferred_endpoint_type: match values.named("cluster-preferred-endpoint-type") {
+            "hostname" => EndpointType::Hostname,
+            "unknown-endpoint" => EndpointType::UnknownEndpoint,
+            _ => EndpointType::Ip,
+        },
+        replica_serve_stale_data: values.is_yes("replica-serve-stale-data"),
+        replica_read_only: values.is_yes("replica-read-only"),
+        min_replicas_to_write: values.number("min-replicas-to-write") as u32,
+        lazyfree_lazy_expire: values.is_yes("lazyfree-lazy-expire"),
+        lazyfree_lazy_user_del: values.is_yes("lazyfree-lazy-user-del"),
+        lazyfree_lazy_user_flush: values.is_yes("lazyfree-lazy-user-flush"),
+        enable_debug_command: values.named("enable-debug-command") != "no",
+        extended_redis_compatibility: values.is_yes("extended-redis-compatibility"),
+    }
+}
+
+/// Applies what changed. On an error the caller calls again with the old values.
+pub fn apply(server: &Server, values: &Values, changed: &[usize]) -> Result<(), ApplyError> {
+    let settings = ServerSettings::from_values(values);
+    for &index in changed {
+        let fail = |why: String| Err((index, why));
+        match TABLE[index].name {
+            "loglevel" => logging::set_level(values.named("loglevel")),
+            "dir" => {
+                if let Err(error) = std::env::set_current_dir(values.named("dir")) {
+                    return fail(os_reason(&error));
+                }
+            }
+            "bind" | "port" => {
+                if let Err(error) = server.relisten(&settings) {
+                    tracing::warn!("{error}");
+                    return fail(match TABLE[index].name {
+                        "bind" => "Failed to bind to specified addresses.".to_owned(),
+                        _ => "Unable to listen on this port. Check server logs.".to_owned(),
+                    });
+                }
+            }
+            "maxclients" => {
+                let wanted = settings.maxclients + RESERVED_FILES;
+                if crate::os::raise_open_files(wanted) < wanted {
+                    let why = "The operating system is not able to handle the specified number of clients, try with";
+                    return fail(format!("{why} {}", crate::os::raise_open_files(wanted).saturating_sub(RESERVED_FILES)));
+                }
+            }
+            "lfu-log-factor" | "lfu-decay-time" | "maxmemory-policy" => {
+                server.engine.keyspace.set_lfu(
+                    values.named("maxmemory-policy").ends_with("-lfu"),
+                    values.number("lfu-log-factor") as u32,
+                    values.number("lfu-decay-time") as u32,
+                );
+            }
+            _ => {}
+        }
+    }
+    if !changed.is_empty() {
+        server.engine.settings.store(std::sync::Arc::new(session_settings(values)));
+        server.replication.configure(values);
+    }
+    Ok(())
+}
+
+/// Files that are not clients: listeners, logs, links.
+pub const RESERVED_FILES: u64 = 32;

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! DEBUG: what test suites use of it.
+
+use super::config::is_allowed;
+use super::{Row, help, server_of, text};
+use pando_commands::CommandError;
+use pando_keyspace::{StrHint, Ttl};
+use pando_resp::{Args, Proto};
+use pando_session::{Next, SessionCx};
+use pando_topology::Slot;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+pub(super) const TABLE: &[Row] = &[("debug", debug)];
+
+const DENIED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
+
+const HELP: &[&str] = &[
+    "CHANGE-REPL-ID",
+    "    Give the stream of this server another id.",
+    "ERROR <string>",
+    "    Reply with <string> as an error.",
+    "LOG <message>",
+    "    Write <message> to the server log.",
+    "OBJECT <key>",
+    "    Show low level facts about a key and its value.",
+    "POPULATE <count> [<prefix>] [<size>]",
+    "    Create <count> string keys, which are not propagated to replicas.",
+    "PROTOCOL <type>",
+    "    Reply with a test value: string, integer, double, bignum, null, array,",
+    "    set, map, attrib, push, verbatim, true, false.",
+    "SET-ACTIVE-EXPIRE <0|1>",
+    "    Stop or start to delete keys as they fall due.",
+    "SLEEP <seconds>",
+    "    Keep the worker of this client busy for <seconds>. Decimals allowed.",
+];
+
+fn debug(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
+    let server = server_of(cx)?;
+    if !is_allowed(&server.config.value("enable-debug-command"), cx) {
+        return Err(CommandError::text(DENIED));
+    }
+    let name = args[1].to_ascii_lowercase();
+    match (name.as_slice(), &args[2..]) {
+        (b"help", []) => help(cx, "DEBUG", HELP),
+        (b"sleep", [seconds]) => {
+            // Like strtod: what is no number is zero.
+            let seconds = text(seconds).parse::<f64>().unwrap_or(0.0).clamp(0.0, 3600.0);
+            std::thread::sleep(Duration::from_secs_f64(seconds));
+            cx.reply.ok();
+        }
+        (b"set-active-expire", [flag]) => {
+            server.active_expire.store(*flag != b"0", Relaxed);
+            cx.reply.ok();
+        }
+        (b"error", [message]) => {
+            let message = text(message).into_owned();
+            cx.error(&message);
+        }
+        (b"log", [message]) => {
+            tracing::warn!("DEBUG LOG: {}", text(message));
+            cx.reply.ok();
+        }
+        (b"object", [key] | [key, _]) => object(cx, key)?,
+        (b"populate", [count, rest @ ..]) if rest.len() <= 2 => populate(cx, count, rest)?,
+        (b"protocol", [kind]) => protocol(cx, kind)?,
+        (b"change-repl-id", []) => {
+            tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
+            server.replication.change_id();
+            cx.reply.ok();
+        }
+        // Settings of structures that we do not have.
+        (b"quicklist-packed-threshold" | b"dict-resizing" | b"pause-cron" | b"replybuffer", [_, ..]) => cx.reply.ok(),
+        _ => {
+            return Err(CommandError::format(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
+                text(args[1])
+            )));
+        }
+    }
+    Ok(Next::Continue)
+}
+
+fn object(cx: &mut SessionCx<'_>, key: &[u8]) -> Result<(), CommandError> {
+    let db = cx.session.db();
+    let mut locked = cx.engine.keyspace.lock_one(Slot::of_key(key));
+    locked.set_now(cx.worker.now_ms());
+    let Some(meta) = locked.db(db).meta(key) else { return Err(CommandError::NoSuchKey) };
+    drop(locked);
+    cx.reply.simple(&format!(
+        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:0 lru_seconds_idle:{}",
+        meta.encoding.name(),
+        meta.bytes,
+        meta.idle_s
+    ));
+    Ok(())
+}
+
+fn populate(cx: &mut SessionCx<'_>, count: &[u8], rest: &[&[u8]]) -> Result<(), CommandError> {
+    let count: u64 = text(count).parse().map_err(|_| CommandError::MustBePositive)?;
+    let prefix = rest.first().copied().unwrap_or(b"key");
+    let size = match rest.get(1) {
+        Some(size) => Some(text(size).parse::<usize>().map_err(|_| CommandError::MustBePositive)?),
+        None => None,
+    };
+    let db = cx.session.db();
+    for number in 0..count {
+        let key = [prefix, b":", number.to_string().as_bytes()].concat();
+        let mut value = format!("value:{number}").into_bytes();
+        if let Some(size) = size {
+            value.resize(size, 0);
+        }
+        let mut locked = cx.engine.keyspace.lock_one(Slot::of_key(&key));
+        locked.set_now(cx.worker.now_ms());
+        let mut keys = locked.db(db);
+        if !keys.contains(&key) {
+            keys.set_str(&key, &value, Ttl::Clear, StrHint::Auto);
+        }
+    }
+    cx.reply.ok();
+    Ok(())
+}
+
+fn protocol(cx: &mut SessionCx<'_>, kind: &[u8]) -> Result<(), CommandError> {
+    let is_resp3 = cx.reply.proto() == Proto::Resp3;
+    let reply = &mut *cx.reply;
+    match kind.to_ascii_lowercase().as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.int(12345),
+        b"double" => reply.double(3.141),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|n| reply.int(n));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|n| reply.int(n));
+        }
+        b"map" => {
+            reply.map(3);
+            for n in 0..3 {
+                reply.int(n);
+                reply.boolean(n == 1);
+            }
+        }
+        b"attrib" if is_resp3 => {
+            reply.raw(b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n");
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" if is_resp3 => {
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.int(42);
+        }
+        b"attrib" | b"push" => {
+            return Err(CommandError::text("ERR RESP2 is not supported by this command"));
+        }
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        b"bignum" => reply.big_number("1234567999999999999999999999999999999"),
+        b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        _ => {
+            return Err(CommandError::text(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|double|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! INFO commandstats, errorstats, latencystats.
+
+use super::field;
+use crate::server::Server;
+use pando_commands::{COMMANDS, CommandSpec};
+
+/// Commands that take their name from a subcommand, and others, that were called or refused.
+fn each(server: &Server, visit: &mut dyn FnMut(&CommandSpec, pando_session::CommandStat)) {
+    let all = COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands));
+    for spec in all {
+        let stat = server.engine.stats.command(spec.id);
+        if stat.calls + stat.rejected + stat.failed > 0 {
+            visit(spec, stat);
+        }
+    }
+}
+
+pub(super) fn command_stats(server: &Server, out: &mut String) {
+    out.push_str("# Commandstats\r\n");
+    each(server, &mut |spec, stat| {
+        let usec = stat.nanoseconds / 1000;
+        let per_call = if stat.calls == 0 { 0.0 } else { stat.nanoseconds as f64 / 1000.0 / stat.calls as f64 };
+        let line = format!(
+            "calls={},usec={usec},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
+            stat.calls, stat.rejected, stat.failed
+        );
+        field(out, &format!("cmdstat_{}", spec.name), line);
+    });
+}
+
+pub(super) fn error_stats(server: &Server, out: &mut String) {
+    out.push_str("# Errorstats\r\n");
+    for (code, count) in server.engine.stats.errors() {
+        field(out, &format!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+/// Percentiles are not kept yet: the section is there and empty.
+pub(super) fn latency_stats(_: &Server, out: &mut String) {
+    out.push_str("# Latencystats\r\n");
+}

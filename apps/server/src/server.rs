@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The running server: what its parts share. Built by `boot.rs`; workers and server commands hold it.
+
+use crate::config::{Config, ServerSettings};
+use crate::net::listener::{ListenError, Listener, Peer, open_all, open_tcp};
+use crate::net::mailbox::{Mailboxes, WorkerMessage};
+use crate::replication::ReplicationSide;
+use crate::worker::{NetStats, NetTotals};
+use pando_keyspace::Garbage;
+use pando_session::{Engine, HandOff, Host};
+use parking_lot::{Condvar, Mutex, RwLock};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// A connection that stops being a client's.
+#[derive(Debug)]
+pub struct HandedOff {
+    /// Its socket.
+    pub fd: OwnedFd,
+    /// The other end.
+    pub peer: Peer,
+    /// Number that the client had.
+    pub client: u64,
+    /// What it becomes.
+    pub hand_off: HandOff,
+    /// Received and not executed.
+    pub input: Vec<u8>,
+    /// Replies that come before anything else.
+    pub unsent: Vec<u8>,
+}
+
+/// How the server is told to end.
+#[derive(Debug, Default)]
+pub struct Ending {
+    requested: Mutex<Option<String>>,
+    changed: Condvar,
+}
+
+impl Ending {
+    /// Asks for the end; the text says by whom, for the log.
+    pub fn request(&self, by: &str) {
+        self.requested.lock().get_or_insert_with(|| by.to_owned());
+        self.changed.notify_all();
+    }
+
+    /// Waits for it.
+    pub fn wait(&self) -> String {
+        let mut requested = self.requested.lock();
+        loop {
+            if let Some(by) = &*requested {
+                return by.clone();
+            }
+            self.changed.wait(&mut requested);
+        }
+    }
+}
+
+/// Rates of the last seconds, sampled by the cron thread.
+#[derive(Debug, Default)]
+pub struct Rates {
+    /// Commands per second.
+    pub commands: AtomicU64,
+    /// Bytes received per second.
+    pub net_in: AtomicU64,
+    /// Bytes sent per second.
+    pub net_out: AtomicU64,
+    /// Turns of all event loops per second.
+    pub cycles: AtomicU64,
+}
+
+/// See the head of this file.
+pub struct Server {
+    /// Configuration.
+    pub config: Config,
+    /// The data plane.
+    pub engine: Arc<Engine>,
+    /// The workers' queues.
+    pub mail: Arc<Mailboxes>,
+    /// What the first worker accepts clients from.
+    pub listeners: Mutex<Vec<Listener>>,
+    /// The workers' counters.
+    pub net_stats: Vec<Arc<NetStats>>,
+    /// The replication runtime.
+    pub replication: ReplicationSide,
+    /// Connected clients, including those on their way to a worker.
+    pub clients: AtomicUsize,
+    /// Random name of this run.
+    pub run_id: String,
+    /// Path of the program.
+    pub executable: String,
+    /// When the process started.
+    pub started: Instant,
+    /// The same as unix seconds.
+    pub started_unix_s: u64,
+    /// See `Ending`.
+    pub ending: Ending,
+    /// See `Rates`.
+    pub rates: Rates,
+    /// Does the cron thread delete expired keys? DEBUG SET-ACTIVE-EXPIRE.
+    pub active_expire: AtomicBool,
+    /// Most memory ever used, as far as it was sampled.
+    pub peak_memory: AtomicU64,
+    /// Memory in use when the server was ready.
+    pub startup_memory: AtomicU64,
+    /// Wakes the cron thread.
+    pub cron: crate::cron::Alarm,
+}
+
+/// Servers of this process by the address of their engine, because a command's handler is a plain function that is
+/// given the engine. One entry, except in tests.
+static SERVERS: RwLock<Vec<(usize, Weak<Server>)>> = RwLock::new(Vec::new());
+
+impl Server {
+    /// Makes the server known to the handlers of its commands.
+    pub fn register(self: &Arc<Server>) {
+        let mut servers = SERVERS.write();
+        servers.retain(|(_, server)| server.strong_count() > 0);
+        servers.push((Arc::as_ptr(&self.engine) as usize, Arc::downgrade(self)));
+    }
+
+    /// The server that this engine belongs to.
+    pub fn of(engine: &Engine) -> Option<Arc<Server>> {
+        let address = std::ptr::from_ref(engine) as usize;
+        SERVERS.read().iter().find(|(a, _)| *a == address).and_then(|(_, server)| server.upgrade())
+    }
+
+    /// Sums of the workers' counters.
+    pub fn net_totals(&self) -> NetTotals {
+        let mut totals = NetTotals::default();
+        for stats in &self.net_stats {
+            stats.add_to(&mut totals);
+        }
+        totals
+    }
+
+    /// Opens all listening sockets.
+    pub fn listen(&self, settings: &ServerSettings) -> Result<(), ListenError> {
+        *self.listeners.lock() = open_all(settings)?;
+        self.mail.send(0, WorkerMessage::Listen);
+        Ok(())
+    }
+
+    /// Replaces the TCP sockets; the old ones are closed first, because the new ones may be in part the same.
+    pub fn relisten(&self, settings: &ServerSettings) -> Result<(), ListenError> {
+        let mut listeners = self.listeners.lock();
+        listeners.retain(Listener::is_unix);
+        let opened = open_tcp(settings).map(|opened| listeners.extend(opened));
+        drop(listeners);
+        self.mail.send(0, WorkerMessage::Listen);
+        opened
+    }
+
+    /// Takes a connection that a worker gives away.
+    pub fn hand_off(&self, handed: HandedOff) {
+        self.replication.accept(handed);
+    }
+
+    /// Bytes allocated, from the allocator if it can tell, else what the keyspace counts.
+    pub fn used_memory(&self) -> u64 {
+        let used = crate::info::allocator::stats().map_or_else(|| self.engine.keyspace.used_bytes(), |stats| stats.allocated);
+        self.peak_memory.fetch_max(used, Ordering::Relaxed);
+        used
+    }
+}
+
+/// The process, as sessions see it.
+pub struct ProcessHost {
+    server: Weak<Server>,
+    garbage: std::sync::mpsc::Sender<Vec<Garbage>>,
+}
+
+impl ProcessHost {
+    /// Starts the thread that frees what commands throw away.
+    pub fn new(server: &Arc<Server>) -> std::io::Result<ProcessHost> {
+        let (garbage, heap) = std::sync::mpsc::channel::<Vec<Garbage>>();
+        std::thread::Builder::new().name("pando-free".to_owned()).spawn(move || heap.into_iter().for_each(drop))?;
+        Ok(ProcessHost { server: Arc::downgrade(server), garbage })
+    }
+}
+
+impl Host for ProcessHost {
+    fn drop_later(&self, garbage: Vec<Garbage>) {
+        // If the thread is gone the process ends, and the memory with it.
+        let _ = self.garbage.send(garbage);
+    }
+
+    fn primary_address(&self) -> Option<(String, u16)> {
+        self.server.upgrade()?.replication.primary_address()
+    }
+
+    fn request_acks(&self) {
+        if let Some(server) = self.server.upgrade() {
+            server.replication.request_acks();
+        }
+    }
+}
