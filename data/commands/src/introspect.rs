@@ -39,7 +39,7 @@ pub fn command(registry: &Registry, args: Args<'_>, reply: &mut ReplyBuf) -> Res
             for name in rest {
                 match registry.find_full(name) {
                     Some(spec) => info(registry, spec, reply),
-                    None => reply.null_array(),
+                    None => reply.null(),
                 }
             }
         }

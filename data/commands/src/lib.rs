@@ -34,7 +34,10 @@ mod registry;
 mod scan;
 mod set;
 mod spec;
-pub mod testing;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use context::{Ctx, DataFn, ExecEnv};
 pub use effects::{Effects, Event, EventClass, Propagation, WholeChange};

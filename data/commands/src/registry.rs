@@ -61,7 +61,7 @@ pub enum Lookup {
     UnknownSubcommand(&'static CommandSpec),
 }
 
-/// Name asked for twice or not in `commands.json`.
+/// A row names a command that `commands.json` does not have.
 #[derive(Debug, thiserror::Error)]
 #[error("command '{0}' is not in commands.json")]
 pub struct UnknownRow(pub String);

@@ -51,7 +51,8 @@ enum Dialect {
     MSetEx,
 }
 
-/// Reads options from `args[from..]`. Repeating an option is allowed and the last one counts; contradicting is not.
+/// Reads options from `args[from..]`. Repeating an option (but IFEQ) is allowed and the last one counts; contradicting is
+/// not.
 fn read_options<'a>(args: &[&'a [u8]], from: usize, dialect: Dialect) -> Result<Options<'a>, CommandError> {
     let mut options = Options { condition: Condition::Always, get: false, keep_ttl: false, persist: false, expire: None };
     let writes = dialect != Dialect::GetEx;
@@ -68,7 +69,7 @@ fn read_options<'a>(args: &[&'a [u8]], from: usize, dialect: Dialect) -> Result<
             options.condition = Condition::IfAbsent;
         } else if writes && is_word(word, "XX") && matches!(options.condition, Condition::Always | Condition::IfPresent) {
             options.condition = Condition::IfPresent;
-        } else if let (true, Some(value), Condition::Always | Condition::IfEqual(_)) =
+        } else if let (true, Some(value), Condition::Always) =
             (dialect == Dialect::Set && is_word(word, "IFEQ"), next, options.condition)
         {
             options.condition = Condition::IfEqual(value);
@@ -274,7 +275,7 @@ fn getex(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
 fn msetex(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     const INVALID: CommandError = CommandError::text("ERR invalid numkeys value or out of range");
     let count = usize::try_from(integer(args[1]).map_err(|_| INVALID)?).map_err(|_| INVALID)?;
-    if count == 0 || count > (i32::MAX / 2) as usize {
+    if count == 0 || count > i32::MAX as usize {
         return Err(INVALID);
     }
     let options_at = 2 + 2 * count;
