@@ -4,7 +4,21 @@
 //! the data plane through [`DataPlane`], requests come in through [`AgentHandle`].
 
 mod api;
+mod change;
+mod counters;
+mod driver;
+mod event;
+mod feed;
+mod flow;
+mod following;
+mod group;
 mod handle;
+mod joining;
+mod links;
+mod net;
+mod node_state;
+mod requests;
+mod root_side;
 
 use std::sync::Arc;
 
@@ -27,8 +41,7 @@ impl Agent {
         plane: Arc<dyn DataPlane>,
         env: Env,
     ) -> Result<AgentHandle, AgentError> {
-        let _ = (config, plane, env);
-        Err(AgentError::Raft("not built yet".into()))
+        driver::start(config, plane, env).await
     }
 
     /// Starts an agent on a thread of its own, named `cluster`, with its own runtime (the server).
@@ -37,7 +50,25 @@ impl Agent {
         plane: Arc<dyn DataPlane>,
         env: Env,
     ) -> Result<AgentHandle, AgentError> {
-        let _ = (config, plane, env);
-        Err(AgentError::Raft("not built yet".into()))
+        let (started, start) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("cluster".into());
+        let body = move || {
+            // One thread: the control plane's work is small, and it must not take cores from workers.
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(AgentError::Thread(error)))),
+            };
+            runtime.block_on(async move {
+                let result = driver::start(config, plane, env).await;
+                let is_running = result.is_ok();
+                started.send(result).ok();
+                if is_running {
+                    // The runtime lives as long as the process; `shutdown` stops what runs in it.
+                    std::future::pending::<()>().await;
+                }
+            });
+        };
+        thread.spawn(body).map_err(AgentError::Thread)?;
+        start.recv().unwrap_or_else(|_| Err(AgentError::Raft("the cluster thread has died".into())))
     }
 }

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Changes of what this node is: founding an island, joining, leaving, becoming a root. Each is
+//! written to the state file before anybody acts on it. The driver calls this, one at a time.
+
+use std::sync::Arc;
+
+use pando_raft::RootAddress;
+use pando_root_state::{Command, JoinShard};
+use pando_topology::{ClusterId, ClusterMap, ShardId};
+use std::collections::BTreeMap;
+use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant};
+
+use crate::api::AgentError;
+use crate::driver::Driver;
+use crate::event::{Change, Event};
+use crate::flow::{Flow, ProposeError, own_node};
+use crate::group::{Group, GroupConfig};
+use crate::node_state::{NO_CLUSTER, random_node_id};
+use crate::root_side::RootSide;
+
+impl Driver {
+    /// What a process does first: go on where its state file says it was.
+    pub async fn begin(&mut self) -> Result<(), AgentError> {
+        self.plane.lease(0, false);
+        if self.map.node(&self.state.node).is_some() {
+            self.plane.topology(self.map.clone(), self.state.node);
+        }
+        if self.state.cluster == NO_CLUSTER {
+            self.found_island().await.map_err(AgentError::Raft)?;
+        } else {
+            self.start_group(false).await.map_err(AgentError::Raft)?;
+            if self.state.is_founding {
+                tokio::spawn(self.flow().found());
+            }
+        }
+        // An island with a list of roots has not found them yet.
+        let is_alone = self.map.nodes().len() <= 1 && self.state.joining.is_none();
+        if is_alone && !self.config.roots.is_empty() {
+            tokio::spawn(self.flow().join_configured_roots());
+        }
+        if let Some(intent) = self.state.joining.clone() {
+            tokio::spawn(self.flow().resume_join(intent));
+        } else {
+            tokio::spawn(self.flow().register());
+        }
+        self.relink();
+        self.update_view();
+        Ok(())
+    }
+
+    /// Carries out one change; the text of an error is final.
+    pub async fn change(&mut self, change: Change) -> Result<(), String> {
+        match change {
+            Change::BeginJoin(intent) => {
+                if self.state.joining.is_some() {
+                    return Err("ERR The node is about to join another cluster".into());
+                }
+                // A proposal of a foreign join that may still be committed here.
+                if self.map.nodes().len() > 1 || Arc::strong_count(&self.absorbing) > 1 {
+                    return Err("ERR Another node is about to join this one".into());
+                }
+                self.state.joining = Some(intent);
+                self.update_lease();
+                self.persist_durably().await?;
+            }
+            Change::AbandonJoin => {
+                self.state.joining = None;
+                self.persist_durably().await?;
+                self.update_lease();
+            }
+            Change::FinishJoin(intent) => {
+                if self.state.cluster == intent.cluster {
+                    return Ok(());
+                }
+                self.leave_group().await;
+                self.state.cluster = intent.cluster;
+                self.state.contacts = intent.contacts;
+                self.state.joining = None;
+                self.become_stranger().await?;
+                self.start_group(true).await?;
+                tokio::spawn(self.flow().register());
+            }
+            Change::BecomeIsland { hard } => {
+                self.leave_group().await;
+                if hard {
+                    self.state.node = random_node_id(&self.env);
+                }
+                self.state.joining = None;
+                self.state.contacts = Vec::new();
+                self.found_island().await?;
+            }
+            Change::LearnHost(host) => self.learn_host(host),
+        }
+        self.update_view();
+        Ok(())
+    }
+
+    /// Takes an address that somebody reached this node by, if it has none, and tells the roots.
+    pub fn learn_host(&mut self, host: String) {
+        if !self.state.host.is_empty() {
+            return;
+        }
+        self.state.host = host;
+        self.persist();
+        self.update_view();
+        tokio::spawn(self.flow().register());
+    }
+
+    /// A new cluster of this node alone (none yet, on a node that may not be a root).
+    async fn found_island(&mut self) -> Result<(), String> {
+        self.state.cluster = ClusterId::random(|bytes| self.env.rng.fill(bytes));
+        self.state.is_founding = self.config.roles.root;
+        self.become_stranger().await?;
+        self.start_group(true).await?;
+        if self.state.is_founding {
+            tokio::spawn(self.flow().found());
+        }
+        Ok(())
+    }
+
+    /// The identity has changed: nothing that was promised or connected under the old one counts.
+    async fn become_stranger(&mut self) -> Result<(), String> {
+        self.plane.lease(0, false);
+        self.map = Arc::new(ClusterMap::empty(self.state.cluster));
+        self.state.map = None;
+        self.state.told = None;
+        self.state.root_files += 1;
+        // As good as a new process: numbers of heartbeats start afresh.
+        self.state.begin_incarnation(self.env.clock.unix_ms());
+        self.persist_durably().await?;
+        // Only now: a crash before must find the files of the group that the state names.
+        let former = self.file.root_dir(self.state.root_files - 1);
+        if let Err(error) = self.env.disk.remove_dir(&former).await {
+            tracing::warn!(%error, "files of the former root group stay behind");
+        }
+        self.links.clear();
+        for conn in self.inbound.values() {
+            conn.close();
+        }
+        self.node.begin_cluster(&self.state);
+        self.relink();
+        self.update_view();
+        Ok(())
+    }
+
+    /// Starts this node's member of the root group, if it may be a root. `is_new`: its folder is new,
+    /// so no process before this one can have promised anything as a root of this cluster.
+    async fn start_group(&mut self, is_new: bool) -> Result<(), String> {
+        if !self.config.roles.root {
+            return Ok(());
+        }
+        let group = Group::start(GroupConfig {
+            env: self.env.clone(),
+            dir: self.file.root_dir(self.state.root_files),
+            identity: self.identity(),
+            lease_ms: self.config.lease_ms,
+            view: self.view.subscribe(),
+        })
+        .await?;
+        if self.state.is_founding {
+            let host = self.state.host.clone();
+            let address = RootAddress { node: self.state.node, host, port: self.config.cluster_port };
+            group.initialize(address).await?;
+        }
+        self.root = Some(RootSide::new(&self.env, &self.config, &self.state, is_new));
+        let events = self.events.clone();
+        let watched = group.clone().watch(move || events.send(Event::RootsChanged).is_ok());
+        self.group_watch = Some(tokio::spawn(watched));
+        self.group = Some(group);
+        self.update_view();
+        self.on_roots_changed();
+        Ok(())
+    }
+
+    /// Stops being a root, and forgets what it knew as one.
+    pub async fn leave_group(&mut self) {
+        let Some(group) = self.group.take() else { return };
+        self.plane.lease(0, false);
+        if let Some(watch) = self.group_watch.take() {
+            watch.abort();
+        }
+        self.root = None;
+        group.stop().await;
+    }
+
+    /// Writes the state in the background; for what is only a cache.
+    pub fn persist(&self) {
+        self.store.send((self.state.clone(), None)).ok();
+    }
+
+    /// Writes the state and waits until it is durable.
+    pub async fn persist_durably(&self) -> Result<(), String> {
+        let (done, wait) = oneshot::channel();
+        self.store.send((self.state.clone(), Some(done))).ok();
+        match wait.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("ERR Cannot write the node's state: {error}")),
+            Err(_) => Err("ERR The cluster agent is shut down".into()),
+        }
+    }
+}
+
+impl Flow {
+    /// Waits, within bounds, until the root group does without this node's vote.
+    pub async fn let_go(&self) {
+        for _ in 0..200 {
+            let view = self.view();
+            let Some(group) = &view.group else { return };
+            let status = group.status();
+            if !status.voters.contains(&group.voter()) || status.voters.len() == 1 && status.is_leader {
+                // The only voter of a cluster that has other nodes has to stay until one of them
+                // has taken over; alone it may go.
+                if !status.voters.contains(&group.voter()) || view.map.nodes().is_empty() {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// First entries of an island: its name, its node, its root. Repeats until they are there.
+    pub async fn found(self) {
+        let cluster = self.view().identity.cluster;
+        let shard = ShardId::random(|bytes| self.env.rng.fill(bytes));
+        loop {
+            let view = self.view();
+            if view.identity.cluster != cluster || view.myself().is_some() {
+                return;
+            }
+            if let Some(group) = &view.group {
+                let me = view.identity.node;
+                let node = own_node(&self.config, &view.identity, view.host.clone(), view.voter);
+                let voter = group.voter();
+                let shard = node.is_data.then(|| JoinShard { id: shard, epoch: 0, slots: Default::default() });
+                let batch = Command::Batch(vec![
+                    Command::Init { cluster_id: cluster },
+                    Command::Join { node, shard },
+                    Command::SetRoots {
+                        voters: BTreeMap::from([(me, voter)]),
+                        expect_since: Default::default(),
+                    },
+                ]);
+                if group.propose(self.proposal(batch)).await.is_ok() {
+                    self.until(Instant::now() + Duration::from_secs(1), |v| v.myself().is_some()).await;
+                    continue;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Tells the roots of this process and its address, until they know.
+    pub async fn register(self) {
+        let cluster = self.view().identity.cluster;
+        loop {
+            let view = self.view();
+            if view.identity.cluster != cluster || view.joining {
+                return;
+            }
+            let info = self.node_info(&view);
+            match view.myself() {
+                Some(node)
+                    if node.incarnation == view.identity.incarnation
+                        && pando_root_state::NodeInfo::of(node) == info =>
+                {
+                    return;
+                }
+                // `found` or the first full copy will bring it.
+                None => {
+                    let deadline = Instant::now() + Duration::from_millis(500);
+                    if self.until(deadline, |v| v.myself().is_some()).await {
+                        continue;
+                    }
+                }
+                Some(_) => {}
+            }
+            let command = Command::Register {
+                node: view.identity.node,
+                incarnation: view.identity.incarnation,
+                info,
+            };
+            let deadline = Instant::now() + Duration::from_secs(5);
+            match self.propose(&self.proposal(command), None, deadline).await {
+                Ok((_, version)) => self.reach(cluster, version, deadline).await,
+                Err(ProposeError::Refused(text)) if text.starts_with("ERR Unknown node") => {
+                    // An island that is not founded yet does not know its node either.
+                    if view.myself().is_some() {
+                        tracing::warn!("the cluster has forgotten this node; it starts afresh");
+                        self.change(Change::BecomeIsland { hard: false }).await.ok();
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(ProposeError::Refused(text)) => {
+                    tracing::error!(text, "the roots refuse this process");
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}

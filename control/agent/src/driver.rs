@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The one task that owns the agent's state. It takes events in order, lets the pure crates
+//! (`liveness`, `failover`, `root-state`) decide, and performs what they say; whatever waits runs as
+//! a task beside it and reports back with an event.
+//!
+//! ```text
+//!  handles ──asks──►┐                         ┌─► DataPlane (lease, topology, publish)
+//!  connections ────►│  Driver::on_event/tick  ├─► links and connections (try_send, never waits)
+//!  flows, group ───►┘                         └─► flows (proposals, joins, probes)
+//! ```
+//! `following` is its node half, `root_side` its root half, `change` what changes its identity.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pando_env::Env;
+use pando_topology::{ClusterMap, Role};
+use pando_wire::messages::{Call, Contact, Island, Reply};
+use pando_wire::{Conn, ConnConfig, Header, Identity};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::api::{AgentConfig, AgentError, AgentInfo, Answer, DataPlane, LinkInfo, Request};
+use crate::counters::Counters;
+use crate::event::Event;
+use crate::flow::{Flow, View};
+use crate::following::NodeSide;
+use crate::group::Group;
+use crate::handle::{AgentHandle, Ask};
+use crate::links::Links;
+use crate::net::{self, ConnId, Door, Events, LinkKind};
+use crate::node_state::{NodeState, StateFile};
+use crate::root_side::RootSide;
+
+/// A state to be written, and who waits for it.
+pub(crate) type Store = (NodeState, Option<oneshot::Sender<std::io::Result<()>>>);
+
+/// See the head of this file.
+pub(crate) struct Driver {
+    pub env: Env,
+    pub config: Arc<AgentConfig>,
+    pub conn_config: ConnConfig,
+    pub plane: Arc<dyn DataPlane>,
+    pub file: StateFile,
+    pub state: NodeState,
+    pub map: Arc<ClusterMap>,
+    pub events: Events,
+    pub links: Links,
+    /// Accepted connections.
+    pub inbound: BTreeMap<ConnId, Conn>,
+    pub node: NodeSide,
+    /// The root half; there is one as long as there is a group.
+    pub root: Option<RootSide>,
+    pub group: Option<Group>,
+    pub group_watch: Option<JoinHandle<()>>,
+    /// Foreign nodes whose join this node is proposing right now.
+    pub absorbing: Arc<()>,
+    pub counters: Counters,
+    pub store: mpsc::UnboundedSender<Store>,
+    pub view: watch::Sender<View>,
+    pub door: watch::Sender<Door>,
+    pub info: Arc<Mutex<AgentInfo>>,
+    pub listener: Option<JoinHandle<()>>,
+}
+
+/// Milliseconds between heartbeats: a fifteenth of the lease, at most 100.
+pub(crate) fn heartbeat_ms(lease_ms: u64) -> u64 {
+    (lease_ms / 15).clamp(1, 100)
+}
+
+/// Starts an agent on this runtime: see [`crate::Agent::start`].
+pub(crate) async fn start(
+    config: AgentConfig,
+    plane: Arc<dyn DataPlane>,
+    env: Env,
+) -> Result<AgentHandle, AgentError> {
+    let file = StateFile::new(env.clone(), &config);
+    let in_file = |source| AgentError::State { path: file.path().display().to_string(), source };
+    let loaded = file.load().await.map_err(in_file)?;
+    let is_first_ever = loaded.is_none();
+    let mut state = loaded.unwrap_or_else(|| NodeState::fresh(&env, &config));
+    state.begin_incarnation(env.clock.unix_ms());
+    if !config.host.is_empty() {
+        state.host = config.host.clone();
+    }
+    // Durable before anybody hears of the new incarnation.
+    file.store(&state).await.map_err(in_file)?;
+
+    let host = if config.bind.is_empty() { "0.0.0.0" } else { &config.bind };
+    let listener = env.net.listen(host, config.cluster_port).await;
+    let listener =
+        listener.map_err(|source| AgentError::Listen { port: config.cluster_port, source })?;
+
+    let (events, received) = mpsc::unbounded_channel();
+    let (asks, asked) = mpsc::unbounded_channel();
+    let (store, stores) = mpsc::unbounded_channel();
+    tokio::spawn(write_states(file.clone(), stores, events.clone()));
+
+    let identity =
+        Identity { cluster: state.cluster, node: state.node, incarnation: state.incarnation };
+    let map = match &state.map {
+        Some(map) if map.cluster_id() == state.cluster => map.clone(),
+        _ => Arc::new(ClusterMap::empty(state.cluster)),
+    };
+    let conn_config = net::conn_config(config.lease_ms);
+    let config = Arc::new(config);
+    let view = View {
+        identity,
+        host: state.host.clone(),
+        voter: None,
+        map: map.clone(),
+        contacts: state.contacts.clone(),
+        leader: None,
+        group: None,
+        joining: state.joining.is_some(),
+        told_at: Default::default(),
+    };
+    let (view, _) = watch::channel(view);
+    let (door, door_seen) = watch::channel(Door { identity, raft: None });
+    let info = Arc::new(Mutex::new(AgentInfo::default()));
+    let mut driver = Driver {
+        links: Links::new(env.clone(), conn_config.clone(), events.clone()),
+        node: NodeSide::new(&env, &config, &state, is_first_ever),
+        root: None,
+        group: None,
+        group_watch: None,
+        inbound: BTreeMap::new(),
+        absorbing: Arc::new(()),
+        counters: Counters::default(),
+        listener: None,
+        env,
+        config,
+        conn_config,
+        plane,
+        file,
+        state,
+        map,
+        events,
+        store,
+        view,
+        door,
+        info: info.clone(),
+    };
+    driver.begin().await?;
+    driver.listener = Some(tokio::spawn(net::listen(
+        listener,
+        door_seen,
+        driver.conn_config.clone(),
+        driver.events.clone(),
+    )));
+    tokio::spawn(driver.run(received, asked));
+    Ok(AgentHandle { asks, info })
+}
+
+impl Driver {
+    /// Who this process is at the moment.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            cluster: self.state.cluster,
+            node: self.state.node,
+            incarnation: self.state.incarnation,
+        }
+    }
+
+    /// What flows need.
+    pub fn flow(&self) -> Flow {
+        Flow {
+            env: self.env.clone(),
+            config: self.config.clone(),
+            events: self.events.clone(),
+            view: self.view.subscribe(),
+        }
+    }
+
+    async fn run(
+        mut self,
+        mut events: mpsc::UnboundedReceiver<Event>,
+        mut asks: mpsc::UnboundedReceiver<Ask>,
+    ) {
+        let mut tick = tokio::time::interval(Duration::from_millis(heartbeat_ms(self.config.lease_ms)));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            // Biased: the order of branches is part of a simulated run.
+            tokio::select! {
+                biased;
+                Some(event) = events.recv() => self.on_event(event).await,
+                ask = asks.recv() => match ask {
+                    Some(Ask::Request(request, reply)) => self.on_request(request, reply),
+                    Some(Ask::Shutdown(done)) => {
+                        self.shut_down().await;
+                        done.send(()).ok();
+                        return;
+                    }
+                    // Nobody holds a handle any more; the agent goes on, as the process does.
+                    None => tick_only(&mut self, &mut events, &mut tick).await,
+                },
+                _ = tick.tick() => self.on_tick(),
+            }
+        }
+    }
+
+    pub(crate) async fn on_event(&mut self, event: Event) {
+        match event {
+            Event::LinkUp { key, generation, conn } => {
+                if self.links.up(key, generation, conn, &mut self.counters) {
+                    match key.0 {
+                        LinkKind::Root => self.on_root_link_up(key.1),
+                        LinkKind::Replica => self.send_heartbeats(),
+                        LinkKind::Publish => {}
+                    }
+                }
+            }
+            Event::LinkDown { key, generation } => self.links.down(key, generation),
+            Event::LinkMessage { key, generation, message } => {
+                if self.links.heard(key, generation) {
+                    self.counters.received(&message);
+                    self.on_link_message(key, message);
+                }
+            }
+            Event::Accepted { id, conn } => {
+                // A connection made with an identity that has changed since is of no use.
+                if conn.is_closed() {
+                    return;
+                }
+                self.inbound.insert(id, conn);
+            }
+            Event::Message { id, conn, message } => {
+                self.counters.received(&message);
+                self.on_message(id, &conn, message);
+            }
+            Event::Call { conn, header, from, call } => self.on_call(conn, header, from, call),
+            Event::Closed { id, peer } => {
+                self.inbound.remove(&id);
+                self.on_peer_closed(id, &peer);
+            }
+            Event::Probed { node, incarnation, is_dead } => self.on_probed(node, incarnation, is_dead),
+            Event::RootsChanged => self.on_roots_changed(),
+            Event::Decided => self.on_decided(),
+            Event::VotersChecked => self.on_voters_checked(),
+            Event::CaughtUp => self.on_caught_up(),
+            Event::Stored(version) => self.on_stored(version),
+            Event::Change(change, done) => {
+                let result = self.change(change).await;
+                done.send(result).ok();
+            }
+        }
+    }
+
+    fn on_tick(&mut self) {
+        self.on_node_tick();
+        self.on_root_tick();
+        self.links.reset_silent((self.config.lease_ms / 2).max(500));
+        self.update_info();
+    }
+
+    fn on_request(&mut self, request: Request, reply: crate::handle::Reply) {
+        if let Request::Publish { channel, message, sharded } = request {
+            self.forward_published(&channel, &message, sharded);
+            reply(Ok(Answer::Ok));
+            return;
+        }
+        let (flow, plane) = (self.flow(), self.plane.clone());
+        tokio::spawn(async move { reply(flow.request(request, &*plane).await) });
+    }
+
+    fn on_call(&mut self, conn: Conn, header: Header, from: std::net::IpAddr, call: Call) {
+        let flow = self.flow();
+        let view = self.view.borrow().clone();
+        match call {
+            Call::GetIsland { dialled } => {
+                if self.state.host.is_empty() && !dialled.is_empty() && conn.peer().node != self.state.node {
+                    self.learn_host(dialled.clone());
+                }
+                let reply = Reply::Island(self.island(&dialled, from));
+                net::reply(&conn, &header, &reply);
+            }
+            Call::PauseWrites { shard, epoch, for_ms } => {
+                let reply = self.pause_writes(shard, epoch, for_ms);
+                net::reply(&conn, &header, &reply);
+            }
+            Call::CountFailures(node) => {
+                let count = u64::from(self.counts_as_failed(&node));
+                net::reply(&conn, &header, &Reply::Count(count));
+            }
+            Call::Propose(proposal) => {
+                let is_join = matches!(proposal.command, pando_root_state::Command::Join { .. });
+                if is_join && self.state.joining.is_some() {
+                    let text = "ERR The node is about to join another cluster".into();
+                    net::reply(&conn, &header, &Reply::Busy(text));
+                    return;
+                }
+                let absorbing = is_join.then(|| self.absorbing.clone());
+                tokio::spawn(async move {
+                    let reply = flow.answer_as_root(&view, &Call::Propose(proposal)).await;
+                    net::reply(&conn, &header, &reply);
+                    drop(absorbing);
+                });
+            }
+            Call::Barrier => {
+                tokio::spawn(async move {
+                    let reply = flow.answer_as_root(&view, &Call::Barrier).await;
+                    net::reply(&conn, &header, &reply);
+                });
+            }
+            Call::JoinUs { cluster, roots } => {
+                tokio::spawn(async move {
+                    let deadline = tokio::time::Instant::now() + Duration::from_secs(8);
+                    let reply = match flow.join(cluster, roots, deadline).await {
+                        Ok(()) => Reply::Joined,
+                        Err(crate::flow::ProposeError::Refused(text)) => Reply::Refused(text),
+                        Err(error) => Reply::Busy(error.into()),
+                    };
+                    net::reply(&conn, &header, &reply);
+                });
+            }
+        }
+    }
+
+    fn island(&self, dialled: &str, from: std::net::IpAddr) -> Island {
+        let mut roots = self.view.borrow().roots();
+        let me = self.state.node;
+        if roots.is_empty() && self.group.is_some() {
+            let cluster_port = self.config.cluster_port;
+            roots.push(Contact { node: me, host: String::new(), cluster_port });
+        }
+        for root in roots.iter_mut().filter(|root| root.node == me && root.host.is_empty()) {
+            root.host = dialled.to_owned();
+        }
+        Island {
+            cluster: self.state.cluster,
+            node: me,
+            size: self.map.nodes().len(),
+            roots,
+            your_host: from.to_string(),
+            // An island that is not founded yet has nothing to join.
+            joining: self.state.joining.is_some() || self.map.node(&me).is_none(),
+        }
+    }
+
+    fn pause_writes(&mut self, shard: pando_topology::ShardId, epoch: u64, for_ms: u64) -> Reply {
+        let me = self.state.node;
+        let is_primary = self.map.role_of(&me) == Some(Role::Primary)
+            && self.map.shard_of(&me).is_some_and(|own| own.id == shard && own.epoch == epoch);
+        if for_ms == 0 {
+            self.plane.pause_writes(None);
+        } else if is_primary {
+            self.plane.pause_writes(Some(self.env.clock.now_ms() + for_ms));
+        } else {
+            return Reply::Refused("ERR The master of this shard has changed".into());
+        }
+        Reply::Paused { offset: self.plane.status().offset }
+    }
+
+    /// Forwards a published message: to all nodes, or to those of the own shard.
+    fn forward_published(&mut self, channel: &[u8], message: &[u8], sharded: bool) {
+        let me = self.state.node;
+        let own_shard = self.map.shard_of(&me).map(|shard| shard.id);
+        let targets: Vec<_> = self
+            .map
+            .nodes()
+            .values()
+            .filter(|node| node.id != me && node.is_data && (!sharded || node.shard == own_shard))
+            .cloned()
+            .collect();
+        let message = pando_wire::messages::Message::Publish {
+            channel: channel.to_vec(),
+            message: message.to_vec(),
+            sharded,
+        };
+        for node in targets {
+            let address = net::Address { host: node.host.clone(), port: node.cluster_port };
+            let key = (LinkKind::Publish, node.id);
+            self.links.open(key, &address, self.identity());
+            self.links.send_or_wait(key, &message, &mut self.counters);
+        }
+    }
+
+    /// Publishes the state to flows and to the listener.
+    pub fn update_view(&mut self) {
+        let identity = self.identity();
+        let view = View {
+            identity,
+            host: self.state.host.clone(),
+            voter: self.group.as_ref().map(Group::voter),
+            map: self.map.clone(),
+            contacts: self.state.contacts.clone(),
+            leader: self.leader(),
+            group: self.group.clone(),
+            joining: self.state.joining.is_some(),
+            told_at: self.told_at(),
+        };
+        self.view.send_replace(view);
+        self.door.send_replace(Door { identity, raft: self.group.as_ref().map(Group::handler) });
+    }
+
+    fn update_info(&mut self) {
+        let status = self.group.as_ref().map(Group::status);
+        let mut links: Vec<LinkInfo> = Vec::new();
+        for (node, create_time_ms) in self.links.list() {
+            links.push(LinkInfo {
+                outbound: true,
+                node,
+                create_time_ms,
+                send_buffer_allocated: 0,
+                send_buffer_used: 0,
+            });
+        }
+        for conn in self.inbound.values().filter(|conn| !conn.is_closed()) {
+            links.push(LinkInfo {
+                outbound: false,
+                node: conn.peer().node,
+                create_time_ms: 0,
+                send_buffer_allocated: 0,
+                send_buffer_used: 0,
+            });
+        }
+        let info = AgentInfo {
+            me: Some(self.state.node),
+            leader: self.leader(),
+            term: status.as_ref().map_or(0, |s| s.term),
+            is_root: self.map.roots().contains(&self.state.node),
+            is_leader: status.as_ref().is_some_and(|s| s.is_leader),
+            roots: self.map.roots().voters.keys().copied().collect(),
+            applied: status.as_ref().map_or(0, |s| s.last_applied),
+            version: self.map.version().get(),
+            quorum: self.has_quorum(),
+            cluster_ok: self.node.cluster_ok,
+            lease_until_ms: self.node.lease_until_ms,
+            messages: self.counters.list(),
+            publish_dropped: self.counters.publish_dropped,
+            links,
+        };
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
+    }
+
+    async fn shut_down(&mut self) {
+        self.plane.lease(0, false);
+        if let Some(listener) = self.listener.take() {
+            // From here on the port refuses, which tells the roots that this process is gone.
+            listener.abort();
+        }
+        if let Some(group) = self.group.take() {
+            group.hand_over_and_stop().await;
+        }
+        if let Some(watch) = self.group_watch.take() {
+            watch.abort();
+        }
+        self.links.clear();
+        for conn in std::mem::take(&mut self.inbound).into_values() {
+            conn.close();
+        }
+    }
+}
+
+/// The loop without handles.
+async fn tick_only(
+    driver: &mut Driver,
+    events: &mut mpsc::UnboundedReceiver<Event>,
+    tick: &mut tokio::time::Interval,
+) {
+    loop {
+        tokio::select! {
+            biased;
+            Some(event) = events.recv() => driver.on_event(event).await,
+            _ = tick.tick() => driver.on_tick(),
+        }
+    }
+}
+
+/// Writes states in order; of several that wait only the last, because each holds everything.
+async fn write_states(
+    file: StateFile,
+    mut stores: mpsc::UnboundedReceiver<Store>,
+    events: Events,
+) {
+    while let Some((mut state, done)) = stores.recv().await {
+        let mut waiting: Vec<_> = done.into_iter().collect();
+        while let Ok((newer, done)) = stores.try_recv() {
+            state = newer;
+            waiting.extend(done);
+        }
+        let result = file.store(&state).await;
+        if result.is_ok()
+            && let Some(map) = &state.map
+        {
+            events.send(Event::Stored(map.version())).ok();
+        }
+        if let Err(error) = &result {
+            tracing::error!(%error, path = %file.path().display(), "cannot write the node's state");
+        }
+        for done in waiting {
+            let result = result.as_ref().map(|()| ()).map_err(|e| std::io::Error::new(e.kind(), e.to_string()));
+            done.send(result).ok();
+        }
+    }
+}

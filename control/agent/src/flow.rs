@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What multi-step requests share: the view of the agent's state that they read, the way to commit a
+//! proposal through whichever root leads, and the way to ask the driver for a change. Flows run as
+//! tasks beside the driver and own no state. `requests` and `joining` build on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pando_env::Env;
+use pando_root_state::{Command, NodeInfo, Outcome, Proposal, RequestId};
+use pando_topology::{ClusterId, ClusterMap, Node, NodeId, TopologyVersion};
+use pando_wire::Identity;
+use pando_wire::messages::{Call, Contact, Reply};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use crate::api::AgentConfig;
+use crate::event::{Change, Event};
+use crate::group::Group;
+use crate::net::{self, Address, Events};
+use crate::node_state::random_u128;
+
+/// What clients hear when no majority of the roots answers.
+pub(crate) const NO_MAJORITY: &str = "CLUSTERDOWN No majority of the roots is reachable";
+
+/// How long a client waits for a change to be committed.
+pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The driver's state, as flows see it.
+#[derive(Clone)]
+pub(crate) struct View {
+    pub identity: Identity,
+    /// Announced address; empty until learned.
+    pub host: String,
+    /// This node's id in the root group, if it may become a root.
+    pub voter: Option<u64>,
+    pub map: Arc<ClusterMap>,
+    /// Where roots were last seen, for a node without a map.
+    pub contacts: Vec<Contact>,
+    /// The leading root, if known.
+    pub leader: Option<NodeId>,
+    /// This node's member of the root group.
+    pub group: Option<Group>,
+    /// A join is under way.
+    pub joining: bool,
+    /// Replica: the version at which its reigning primary told it that it needs its promise.
+    pub told_at: TopologyVersion,
+}
+
+impl View {
+    /// The roots, with the addresses by which they can be reached.
+    pub fn roots(&self) -> Vec<Contact> {
+        let known: Vec<Contact> = self
+            .map
+            .voters()
+            .map(|(_, node)| Contact {
+                node: node.id,
+                host: node.host.clone(),
+                cluster_port: node.cluster_port,
+            })
+            .collect();
+        if known.is_empty() { self.contacts.clone() } else { known }
+    }
+
+    /// This node as the map has it.
+    pub fn myself(&self) -> Option<&Node> {
+        self.map.node(&self.identity.node)
+    }
+}
+
+/// What flows hold.
+#[derive(Clone)]
+pub(crate) struct Flow {
+    pub env: Env,
+    pub config: Arc<AgentConfig>,
+    pub events: Events,
+    pub view: watch::Receiver<View>,
+}
+
+/// Why a proposal came to nothing.
+#[derive(Debug)]
+pub(crate) enum ProposeError {
+    /// Final text for the client; certainly not done.
+    Refused(String),
+    /// Certainly not done, another try may succeed.
+    Busy(String),
+    /// Nobody confirmed it in time; it may still be done.
+    Unknown,
+}
+
+impl From<ProposeError> for String {
+    fn from(error: ProposeError) -> String {
+        match error {
+            ProposeError::Refused(text) | ProposeError::Busy(text) => text,
+            ProposeError::Unknown => NO_MAJORITY.into(),
+        }
+    }
+}
+
+impl Flow {
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// A fresh proposal of a client.
+    pub fn proposal(&self, command: Command) -> Proposal {
+        Proposal { request: RequestId(random_u128(&self.env)), command }
+    }
+
+    /// Asks the driver for a change of this node's own state.
+    pub async fn change(&self, change: Change) -> Result<(), String> {
+        let (done, wait) = oneshot::channel();
+        self.events.send(Event::Change(change, done)).ok();
+        wait.await.unwrap_or_else(|_| Err("ERR The cluster agent is shut down".into()))
+    }
+
+    /// Commits a proposal in this node's cluster and waits until this node's map includes it.
+    pub async fn commit(&self, command: Command) -> Result<Outcome, String> {
+        let deadline = Instant::now() + COMMIT_TIMEOUT;
+        let cluster = self.view().identity.cluster;
+        let proposal = self.proposal(command);
+        let (outcome, version) = self.propose(&proposal, None, deadline).await?;
+        self.reach(cluster, version, deadline).await;
+        Ok(outcome)
+    }
+
+    /// Waits until this node has the version (or belongs to another cluster, or the deadline).
+    pub async fn reach(&self, cluster: ClusterId, version: TopologyVersion, deadline: Instant) {
+        let mut view = self.view.clone();
+        let reached = view.wait_for(|view| {
+            view.identity.cluster != cluster || view.map.version() >= version
+        });
+        tokio::time::timeout_at(deadline, reached).await.ok();
+    }
+
+    /// Waits until the own view fulfils a condition; says whether it did before the deadline.
+    pub async fn until(&self, deadline: Instant, test: impl Fn(&View) -> bool) -> bool {
+        let mut view = self.view.clone();
+        matches!(tokio::time::timeout_at(deadline, view.wait_for(|v| test(v))).await, Ok(Ok(_)))
+    }
+
+    /// Commits a proposal through the leading root: of this cluster, or of the one with these roots.
+    /// Retries with the same request id, so it has its effect once.
+    pub async fn propose(
+        &self,
+        proposal: &Proposal,
+        foreign: Option<&[Contact]>,
+        deadline: Instant,
+    ) -> Result<(Outcome, TopologyVersion), ProposeError> {
+        let call = Call::Propose(proposal.clone());
+        match self.ask_leader(&call, foreign, deadline).await? {
+            Reply::Committed { outcome, version } => match outcome.refusal() {
+                Some(text) => Err(ProposeError::Refused(text.to_owned())),
+                None => Ok((outcome, version)),
+            },
+            other => Err(ProposeError::Refused(format!("ERR Unexpected answer of a root: {other:?}"))),
+        }
+    }
+
+    /// Puts a call to the leading root, wherever it moves, until it answers for good.
+    pub async fn ask_leader(
+        &self,
+        call: &Call,
+        foreign: Option<&[Contact]>,
+        deadline: Instant,
+    ) -> Result<Reply, ProposeError> {
+        let mut hint: Option<NodeId> = None;
+        let mut turn = 0;
+        // After an attempt whose fate is unknown a "busy" no longer means "not done".
+        let mut is_certain = true;
+        loop {
+            let view = self.view();
+            let roots = match foreign {
+                Some(contacts) => contacts.to_vec(),
+                None => view.roots(),
+            };
+            let wanted = hint.take().or(if foreign.is_none() { view.leader } else { None });
+            let index = wanted.and_then(|id| roots.iter().position(|root| root.node == id));
+            turn += 1;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let target = roots.get(index.unwrap_or(turn % roots.len().max(1)));
+            match target {
+                Some(root) => match self.ask(&view, root, call, left.min(Duration::from_secs(2))).await {
+                    Ok(Reply::NotLeader(leader)) => hint = leader.filter(|id| *id != root.node),
+                    Ok(Reply::Refused(text)) => return Err(ProposeError::Refused(text)),
+                    Ok(Reply::Busy(text)) if foreign.is_some() && is_certain => {
+                        return Err(ProposeError::Busy(text));
+                    }
+                    Ok(Reply::Busy(_)) => {}
+                    Ok(reply) => return Ok(reply),
+                    Err(error) => is_certain &= error.is_certainly_not_done(),
+                },
+                // The map may name this node's roots any moment.
+                None => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(ProposeError::Unknown);
+            }
+            if hint.is_none() {
+                let pause = Duration::from_millis(15 + self.env.rng.below(15));
+                tokio::time::sleep(pause).await;
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        view: &View,
+        root: &Contact,
+        call: &Call,
+        deadline: Duration,
+    ) -> Result<Reply, pando_wire::WireError> {
+        if root.node == view.identity.node {
+            // Bounded like a remote call: without a majority nothing would ever come back.
+            let answer = tokio::time::timeout(deadline, self.answer_as_root(view, call)).await;
+            return answer.map_err(|_| pando_wire::WireError::Timeout);
+        }
+        let address = Address { host: root.host.clone(), port: root.cluster_port };
+        net::call(&self.env, view.identity, &address, call, deadline).await
+    }
+
+    /// What this node answers to a call for the leading root.
+    pub async fn answer_as_root(&self, view: &View, call: &Call) -> Reply {
+        let Some(group) = &view.group else { return Reply::NotLeader(view.leader) };
+        match call {
+            Call::Propose(proposal) => match group.propose(proposal.clone()).await {
+                Ok((outcome, version)) => Reply::Committed { outcome, version },
+                Err(leader) => Reply::NotLeader(leader),
+            },
+            Call::Barrier => match group.barrier().await {
+                Ok(version) => Reply::Version(version),
+                Err(leader) => Reply::NotLeader(leader),
+            },
+            other => Reply::Refused(format!("ERR Not a question for the roots: {other:?}")),
+        }
+    }
+
+    /// What this node registers about itself.
+    pub fn node_info(&self, view: &View) -> NodeInfo {
+        node_info(&self.config, view.host.clone(), view.voter)
+    }
+}
+
+/// What a node with this configuration registers about itself.
+pub(crate) fn node_info(config: &AgentConfig, host: String, voter: Option<u64>) -> NodeInfo {
+    NodeInfo {
+        host,
+        hostname: config.hostname.clone(),
+        port: config.port,
+        cluster_port: config.cluster_port,
+        tls_port: config.tls_port,
+        zone: config.zone.clone(),
+        replica_priority: config.replica_priority,
+        no_failover: config.no_failover,
+        root_eligible: config.roles.root,
+        root_id: voter,
+    }
+}
+
+/// The node itself, as it joins a cluster.
+pub(crate) fn own_node(config: &AgentConfig, identity: &Identity, host: String, voter: Option<u64>) -> Node {
+    let mut node = Node::new(identity.node, host, config.port);
+    node.hostname = config.hostname.clone();
+    node.cluster_port = config.cluster_port;
+    node.tls_port = config.tls_port;
+    node.incarnation = identity.incarnation;
+    node.zone = config.zone.clone();
+    node.is_data = config.roles.data;
+    node.root_id = voter;
+    node.root_eligible = config.roles.root;
+    node.replica_priority = config.replica_priority;
+    node.no_failover = config.no_failover;
+    node
+}

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The driver's node half: follows the topology, sends heartbeats to every root and promises beats to
+//! the replicas, counts the promises that come back, and tells the data plane what follows. The rules
+//! are in `pando_liveness`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pando_env::Env;
+use pando_liveness::{Claim, Heartbeat, NodeStatus, PrimaryLease, ProofOfDeath, ReplicaPromise};
+use pando_topology::{ClusterMap, Delta, NodeId, Role, SLOT_COUNT, TopologyVersion};
+use pando_wire::messages::Message;
+use pando_wire::{Conn, Hello, Purpose};
+
+use crate::api::AgentConfig;
+use crate::driver::Driver;
+use crate::event::{Change, Event};
+use crate::net::{self, Address, ConnId, LinkKey, LinkKind};
+use crate::node_state::NodeState;
+
+/// What the node half remembers.
+pub(crate) struct NodeSide {
+    pub lease: PrimaryLease,
+    pub promise: ReplicaPromise,
+    /// What the data plane was last told.
+    pub lease_until_ms: u64,
+    pub cluster_ok: bool,
+    /// The reign in which this node may write.
+    active: Option<Claim>,
+    /// When each root last answered, and whom it called the leader.
+    roots: BTreeMap<NodeId, (u64, Option<NodeId>)>,
+    /// The last primary that beat here, and when.
+    beaten_ms: Option<u64>,
+    /// A reign that ended here: the nodes that may stop waiting for it.
+    ended: Option<(Claim, Vec<NodeId>)>,
+}
+
+impl NodeSide {
+    /// `is_first_ever`: no process has run with this node id before.
+    pub fn new(env: &Env, config: &AgentConfig, state: &NodeState, is_first_ever: bool) -> Self {
+        let now = env.clock.now_ms();
+        let mut promise = if is_first_ever {
+            ReplicaPromise::first_ever(state.node, config.lease_ms)
+        } else {
+            ReplicaPromise::new(state.node, config.lease_ms, now)
+        };
+        promise.restore_told(state.told);
+        Self {
+            lease: PrimaryLease::new(state.node, state.incarnation),
+            promise,
+            lease_until_ms: 0,
+            cluster_ok: false,
+            active: None,
+            roots: BTreeMap::new(),
+            beaten_ms: None,
+            ended: None,
+        }
+    }
+
+    /// Another cluster: what was promised to this node is void, what it promised still binds it.
+    pub fn begin_cluster(&mut self, state: &NodeState) {
+        self.lease = PrimaryLease::new(state.node, state.incarnation);
+        self.promise.restore_told(None);
+        self.lease_until_ms = 0;
+        self.cluster_ok = false;
+        self.active = None;
+        self.roots.clear();
+        self.ended = None;
+    }
+}
+
+impl Driver {
+    fn me(&self) -> NodeId {
+        self.state.node
+    }
+
+    /// The leading root: this node's group knows, or else the answers of the roots.
+    pub fn leader(&self) -> Option<NodeId> {
+        if let Some(group) = &self.group
+            && self.map.roots().contains(&self.me())
+        {
+            return group.leader();
+        }
+        let newest = self.node.roots.values().filter(|(_, leader)| leader.is_some()).max_by_key(|r| r.0);
+        newest.and_then(|(_, leader)| *leader)
+    }
+
+    /// See `View::told_at`; the word of a primary of another shard does not count.
+    pub fn told_at(&self) -> TopologyVersion {
+        let shard = self.map.shard_of(&self.me()).map(|shard| shard.id);
+        let told = self.node.promise.told().filter(|told| Some(told.shard) == shard);
+        told.map(|told| told.version).unwrap_or_default()
+    }
+
+    /// A majority of the roots has answered within the last lease.
+    pub fn has_quorum(&self) -> bool {
+        let now = self.env.clock.now_ms();
+        self.map.roots().is_quorum(|root| {
+            self.node.roots.get(root).is_some_and(|(at, _)| now < at + self.config.lease_ms)
+        })
+    }
+
+    /// Takes over a newer map of this cluster.
+    pub fn adopt_map(&mut self, map: Arc<ClusterMap>) {
+        let me = self.me();
+        let is_newer = map.cluster_id() == self.state.cluster
+            && (map.version() > self.map.version());
+        if !is_newer {
+            return;
+        }
+        let old = std::mem::replace(&mut self.map, map);
+        let claim = self.node.lease.claim();
+        self.node.lease.on_map(&self.map);
+        if claim.is_some() && self.node.lease.claim() != claim {
+            // Stop writing before anybody can learn from this node that it has stopped.
+            self.plane.lease(0, self.node.cluster_ok);
+            self.node.lease_until_ms = 0;
+            let members = old.shard_of(&me).map(|shard| shard.members().filter(|id| *id != me).collect());
+            self.node.ended = claim.map(|claim| (claim, members.unwrap_or_default()));
+        }
+        if self.map.node(&me).is_some() {
+            self.state.is_founding = false;
+            self.plane.topology(self.map.clone(), me);
+        }
+        self.state.map = Some(self.map.clone());
+        self.persist();
+        self.update_lease();
+        let roots_changed = old.roots() != self.map.roots();
+        let mine_changed = old.shard_of(&me) != self.map.shard_of(&me);
+        if roots_changed || mine_changed {
+            self.send_heartbeats();
+        }
+        self.relink();
+        self.update_view();
+        if old.node(&me).is_some() && self.map.node(&me).is_none() && self.state.joining.is_none() {
+            self.leave_when_let_go();
+        }
+    }
+
+    /// Forgotten, or reset: becomes an island when the roots can do without it.
+    fn leave_when_let_go(&self) {
+        let flow = self.flow();
+        let cluster = self.state.cluster;
+        tokio::spawn(async move {
+            flow.let_go().await;
+            let view = flow.view();
+            if view.identity.cluster == cluster && view.myself().is_none() {
+                flow.change(Change::BecomeIsland { hard: false }).await.ok();
+            }
+        });
+    }
+
+    /// The map of this version is on disk.
+    pub fn on_stored(&mut self, version: TopologyVersion) {
+        if version <= self.map.version() {
+            self.node.lease.note_durable(version);
+            self.update_lease();
+        }
+    }
+
+    /// Brings the kept links in line with the map.
+    pub fn relink(&mut self) {
+        let me = self.me();
+        let identity = self.identity();
+        let mut roots = BTreeMap::new();
+        for id in self.map.roots().members() {
+            if let Some(node) = self.map.node(&id) {
+                roots.insert(id, Address { host: node.host.clone(), port: node.cluster_port });
+            }
+        }
+        if self.map.nodes().is_empty() {
+            for contact in &self.state.contacts {
+                let address = Address { host: contact.host.clone(), port: contact.cluster_port };
+                roots.insert(contact.node, address);
+            }
+        }
+        roots.retain(|id, address| *id != me && !address.host.is_empty());
+        self.links.want(LinkKind::Root, &roots, identity);
+        let mut replicas = BTreeMap::new();
+        if self.map.role_of(&me) == Some(Role::Primary)
+            && let Some(shard) = self.map.shard_of(&me)
+        {
+            for id in &shard.replicas {
+                if let Some(node) = self.map.node(id) {
+                    replicas.insert(*id, Address { host: node.host.clone(), port: node.cluster_port });
+                }
+            }
+        } else if let Some((_, members)) = &self.node.ended {
+            for id in members {
+                if let Some(node) = self.map.node(id) {
+                    replicas.insert(*id, Address { host: node.host.clone(), port: node.cluster_port });
+                }
+            }
+        }
+        self.links.want(LinkKind::Replica, &replicas, identity);
+        self.node.roots.retain(|id, _| self.map.roots().contains(id));
+    }
+
+    /// One round of heartbeats to all roots and beats to all replicas.
+    pub fn send_heartbeats(&mut self) {
+        let now = self.env.clock.now_ms();
+        let seq = self.node.lease.next_seq(now);
+        let status = self.plane.status();
+        let told = self.node.promise.told();
+        let (version, roots_since) = self.node.lease.versions();
+        let claim = if self.state.joining.is_some() { None } else { self.node.lease.claim() };
+        let status = NodeStatus {
+            offset: status.offset,
+            replid: String::from_utf8_lossy(&status.replid).into_owned(),
+            link_up: status.link_up,
+            synced: status.synced && !status.loading,
+            told,
+            promise_left_ms: self.node.promise.left_ms(now),
+        };
+        let me = self.me();
+        for root in self.map.roots().members() {
+            let (root_incarnation, holds_promise) = self.node.lease.root_link(now, &root);
+            let beat = Heartbeat {
+                node: me,
+                incarnation: self.state.incarnation,
+                seq,
+                root_incarnation,
+                version,
+                roots_since,
+                claim,
+                holds_promise,
+                status: status.clone(),
+            };
+            if root == me {
+                if let Some(ack) = self.root_heartbeat(&beat) {
+                    self.on_root_ack(me, &ack, self.leader());
+                }
+            } else {
+                let message = Message::Heartbeat(Box::new(beat));
+                self.links.send((LinkKind::Root, root), &message, &mut self.counters);
+            }
+        }
+        if claim.is_some() {
+            for (replica, beat) in self.node.lease.beats(seq) {
+                let message = Message::PrimaryBeat(beat);
+                self.links.send((LinkKind::Replica, replica), &message, &mut self.counters);
+            }
+        }
+        if let Some((ended, members)) = &self.node.ended
+            && let Some(beat) = self.node.lease.release(seq, *ended)
+        {
+            let message = Message::PrimaryBeat(beat);
+            for member in members {
+                self.links.send((LinkKind::Replica, *member), &message, &mut self.counters);
+            }
+        }
+    }
+
+    pub fn on_node_tick(&mut self) {
+        self.send_heartbeats();
+        self.update_lease();
+    }
+
+    pub fn on_root_link_up(&mut self, root: NodeId) {
+        let has = (!self.map.nodes().is_empty()).then(|| self.map.version());
+        self.links.send((LinkKind::Root, root), &Message::Subscribe(has), &mut self.counters);
+        self.send_heartbeats();
+    }
+
+    /// From a root or from a replica of this node.
+    pub fn on_link_message(&mut self, key: LinkKey, message: Message) {
+        match message {
+            Message::Ack(ack, leader) => self.on_root_ack(key.1, &ack, leader),
+            Message::BeatAck(ack) => {
+                self.node.lease.on_replica_ack(&ack);
+                self.update_lease();
+            }
+            Message::Full(map) => self.adopt_map(map),
+            Message::Delta(delta) => self.on_delta(key, &delta),
+            Message::Heartbeat(_)
+            | Message::Subscribe(_)
+            | Message::Evidence(_)
+            | Message::PrimaryBeat(_)
+            | Message::Publish { .. } => {}
+        }
+    }
+
+    fn on_delta(&mut self, key: LinkKey, delta: &Delta) {
+        if delta.to <= self.map.version() {
+            return;
+        }
+        let mut map = (*self.map).clone();
+        match map.apply(delta) {
+            Ok(()) => self.adopt_map(Arc::new(map)),
+            // Something is missing in between: start afresh.
+            Err(_) => {
+                self.links.send(key, &Message::Subscribe(None), &mut self.counters);
+            }
+        }
+    }
+
+    fn on_root_ack(&mut self, root: NodeId, ack: &pando_liveness::Ack, leader: Option<NodeId>) {
+        let knew = self.leader();
+        self.node.roots.insert(root, (self.env.clock.now_ms(), leader));
+        self.node.lease.on_root_ack(ack);
+        self.update_lease();
+        if self.leader() != knew {
+            self.update_view();
+        }
+    }
+
+    /// Tells the data plane what the promises amount to now.
+    pub fn update_lease(&mut self) {
+        let now = self.env.clock.now_ms();
+        let lease = self.node.lease.poll(now, &self.node.promise);
+        let until = if self.state.joining.is_some() { 0 } else { lease.until_ms };
+        let is_connected = self.has_quorum()
+            || now < until
+            || self.node.beaten_ms.is_some_and(|at| now < at + self.config.lease_ms);
+        let cluster_ok = is_connected && self.is_covered();
+        if until != self.node.lease_until_ms || cluster_ok != self.node.cluster_ok {
+            self.node.lease_until_ms = until;
+            self.node.cluster_ok = cluster_ok;
+            self.plane.lease(until, cluster_ok);
+        }
+        if lease.active != self.node.active {
+            self.node.active = lease.active;
+            if lease.active.is_some() {
+                self.node.ended = None;
+                tracing::info!(?lease.active, "this node writes for its shard");
+                // The replicas may hear at once that they are needed.
+                self.send_heartbeats();
+            }
+        }
+    }
+
+    /// Every slot has an owner that has not failed.
+    fn is_covered(&self) -> bool {
+        if !self.config.require_full_coverage {
+            return self.map.slots_assigned() > 0;
+        }
+        self.map.slots_assigned() == SLOT_COUNT
+            && self.map.shards().values().all(|shard| {
+                shard.slots.is_empty() || self.map.node(&shard.primary).is_some_and(|node| !node.failed)
+            })
+    }
+
+    /// From an accepted connection.
+    pub fn on_message(&mut self, id: ConnId, conn: &Conn, message: Message) {
+        if conn.peer().cluster != self.state.cluster {
+            return;
+        }
+        match message {
+            Message::Heartbeat(beat) => {
+                if let Some(ack) = self.root_heartbeat(&beat) {
+                    let message = Message::Ack(ack, self.leader());
+                    self.counters.sent(&message);
+                    net::send(conn, &message).ok();
+                }
+            }
+            Message::Subscribe(has) => self.subscribe(id, conn, has),
+            Message::Evidence(report) => self.on_report(report),
+            Message::PrimaryBeat(beat) => {
+                let now = self.env.clock.now_ms();
+                self.node.beaten_ms = Some(now);
+                let told = self.node.promise.told();
+                if let Some(ack) = self.node.promise.on_beat(now, &beat, &self.map) {
+                    let message = Message::BeatAck(ack);
+                    self.counters.sent(&message);
+                    net::send(conn, &message).ok();
+                }
+                if self.node.promise.told() != told {
+                    self.state.told = self.node.promise.told();
+                    self.persist();
+                    self.update_view();
+                    self.send_heartbeats();
+                }
+                if beat.released {
+                    self.update_lease();
+                }
+            }
+            Message::Publish { channel, message, sharded } => {
+                self.plane.publish(&channel, &message, sharded);
+            }
+            Message::Ack(..) | Message::BeatAck(_) | Message::Full(_) | Message::Delta(_) => {}
+        }
+    }
+
+    /// A connection from another node broke: find out whether its process is gone. Roots ask for all
+    /// nodes, replicas for their primary.
+    pub fn on_peer_closed(&mut self, id: ConnId, peer: &Hello) {
+        self.unsubscribe(id);
+        let is_of_interest = match peer.purpose {
+            Purpose::Node => self.group.is_some(),
+            Purpose::Peer => true,
+            Purpose::Publish | Purpose::Call | Purpose::Raft | Purpose::Probe => false,
+        };
+        if peer.cluster != self.state.cluster || !is_of_interest {
+            return;
+        }
+        let Some(node) = self.map.node(&peer.node) else { return };
+        let address = Address { host: node.host.clone(), port: node.cluster_port };
+        let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
+        let (node, incarnation, events) = (peer.node, peer.incarnation, self.events.clone());
+        tokio::spawn(async move {
+            let is_dead =
+                net::probe_death(&env, identity, node, incarnation, &address, &config).await;
+            events.send(Event::Probed { node, incarnation, is_dead }).ok();
+        });
+    }
+
+    pub fn on_probed(&mut self, node: NodeId, incarnation: pando_topology::Incarnation, is_dead: bool) {
+        if !is_dead {
+            return;
+        }
+        tracing::info!(%node, %incarnation, "a process is gone");
+        let proof = ProofOfDeath { node, incarnation };
+        self.node.promise.on_proof_of_death(proof);
+        self.root_proof(proof);
+        // A candidate is free now, and the roots want to know.
+        self.send_heartbeats();
+        self.update_lease();
+    }
+}
+

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! This node's member of the root group, as the rest of the agent uses it: node ids instead of voter
+//! ids, and errors reduced to "ask that one". Every node that may become a root runs one, idle until a
+//! leader adds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pando_env::Env;
+use pando_raft::{ProposeError, Raft, RaftConfig, ReadError, RootAddress, Status};
+use pando_root_state::{Outcome, Proposal};
+use pando_topology::{ClusterMap, NodeId, TopologyVersion};
+use pando_wire::{Handler, Identity};
+use tokio::sync::watch;
+
+use crate::flow::View;
+
+/// How long a leader that stops tries to hand over.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a member is started with.
+pub(crate) struct GroupConfig {
+    pub env: Env,
+    pub dir: PathBuf,
+    pub identity: Identity,
+    pub lease_ms: u64,
+    /// Where the present addresses of nodes are found.
+    pub view: watch::Receiver<View>,
+}
+
+/// A running member. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Group {
+    raft: Raft,
+}
+
+impl Group {
+    pub async fn start(config: GroupConfig) -> Result<Self, String> {
+        let mut raft = RaftConfig::new(config.dir, config.identity);
+        // Elections must be over well before leases are.
+        if config.lease_ms < 1000 {
+            raft.heartbeat_ms = 30;
+            raft.election_min_ms = 100;
+            raft.election_max_ms = 200;
+        }
+        let view = config.view;
+        raft.resolver = Some(Arc::new(move |node: &NodeId| {
+            let view = view.borrow();
+            let node = view.map.node(node).filter(|node| !node.host.is_empty())?;
+            Some((node.host.clone(), node.cluster_port))
+        }));
+        match Raft::start(raft, &config.env).await {
+            Ok(raft) => Ok(Self { raft }),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Makes this member a group of its own, unless it belongs to one.
+    pub async fn initialize(&self, address: RootAddress) -> Result<(), String> {
+        if self.raft.is_initialized().await.map_err(|error| error.to_string())? {
+            return Ok(());
+        }
+        self.raft.initialize(address).await.map_err(|error| error.to_string())
+    }
+
+    pub fn voter(&self) -> u64 {
+        self.raft.voter()
+    }
+
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        Arc::new(self.raft.handler())
+    }
+
+    pub fn status(&self) -> Status {
+        self.raft.status()
+    }
+
+    pub fn map(&self) -> Arc<ClusterMap> {
+        self.raft.map()
+    }
+
+    /// The node that leads, as far as known.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.status().leader_address().map(|(_, address)| address.node)
+    }
+
+    /// Commits; `Err` names the leader if another one is known. An unknown outcome is an error, too:
+    /// whoever repeats it does so with the same request id.
+    pub async fn propose(
+        &self,
+        proposal: Proposal,
+    ) -> Result<(Outcome, TopologyVersion), Option<NodeId>> {
+        match self.raft.propose(&proposal).await {
+            Ok(done) => {
+                // The entry is applied; the map has its version or, without effect, an older one.
+                Ok((done.outcome, self.raft.map().version().min(TopologyVersion(done.index))))
+            }
+            Err(ProposeError::NotLeader(leader)) => Err(leader.map(|(_, address)| address.node)),
+            Err(ProposeError::NoQuorum | ProposeError::Unknown | ProposeError::Stopped(_)) => Err(None),
+        }
+    }
+
+    /// The version that includes everything committed before the call.
+    pub async fn barrier(&self) -> Result<TopologyVersion, Option<NodeId>> {
+        match self.raft.read_barrier().await {
+            Ok(_) => Ok(self.raft.map().version()),
+            Err(ReadError::NoLeader) => Err(self.leader()),
+            Err(ReadError::NoQuorum | ReadError::Timeout | ReadError::Stopped(_)) => Err(None),
+        }
+    }
+
+    /// Brings the members to these voters; one step or several, all safe to repeat.
+    pub async fn become_voters(&self, voters: &BTreeMap<u64, RootAddress>) -> Result<(), String> {
+        let status = self.raft.status();
+        for (voter, address) in voters {
+            if !status.addresses.contains_key(voter) {
+                let added = self.raft.add_learner(*voter, address.clone()).await;
+                added.map_err(|error| error.to_string())?;
+            }
+        }
+        let wanted: BTreeSet<u64> = voters.keys().copied().collect();
+        if status.is_joint || status.voters != wanted {
+            self.raft.change_voters(wanted).await.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Calls `changed` after each change of the map or of the status, until the member stops.
+    pub async fn watch(self, changed: impl Fn() -> bool) {
+        let (mut map, mut status) = (self.raft.watch_map(), self.raft.watch_status());
+        loop {
+            tokio::select! {
+                biased;
+                result = map.changed() => if result.is_err() { return },
+                result = status.changed() => if result.is_err() { return },
+            }
+            if !changed() {
+                return;
+            }
+        }
+    }
+
+    /// Hands leadership over if this member leads and somebody can take it, then stops.
+    pub async fn hand_over_and_stop(&self) {
+        if self.raft.is_leader() && self.raft.status().voters.len() > 1 {
+            match tokio::time::timeout(HAND_OVER_TIMEOUT, self.raft.transfer_leader(None)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "leadership was not handed over"),
+                Err(_) => tracing::warn!("leadership was not handed over in time"),
+            }
+        }
+        self.stop().await;
+    }
+
+    pub async fn stop(&self) {
+        self.raft.shutdown().await;
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The set of links that this node keeps open, and what waits to be sent over those that are not up
+//! yet. Used by the driver only; the tasks behind the links are in `net`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use pando_env::Env;
+use pando_topology::NodeId;
+use pando_wire::messages::Message;
+use pando_wire::{Conn, ConnConfig, Identity};
+use tokio::task::JoinHandle;
+
+use crate::counters::Counters;
+use crate::net::{self, Address, Events, LinkKey, LinkKind};
+
+/// Messages that wait for a link of kind `Publish` to come up.
+const WAITING_MAX: usize = 128;
+
+struct Link {
+    generation: u64,
+    address: Address,
+    task: JoinHandle<()>,
+    conn: Option<Conn>,
+    waiting: VecDeque<Message>,
+    created_unix_ms: u64,
+    /// When something was last received or the link came up.
+    heard_ms: u64,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(conn) = &self.conn {
+            conn.close();
+        }
+    }
+}
+
+/// All kept links of this node.
+pub(crate) struct Links {
+    env: Env,
+    config: ConnConfig,
+    events: Events,
+    links: BTreeMap<LinkKey, Link>,
+    next_generation: u64,
+}
+
+impl Links {
+    pub fn new(env: Env, config: ConnConfig, events: Events) -> Self {
+        Self { env, config, events, links: BTreeMap::new(), next_generation: 1 }
+    }
+
+    /// Makes the links of `kind` exactly these; an unchanged one stays as it is.
+    pub fn want(&mut self, kind: LinkKind, wanted: &BTreeMap<NodeId, Address>, identity: Identity) {
+        self.links.retain(|(k, node), link| {
+            *k != kind || wanted.get(node).is_some_and(|address| *address == link.address)
+        });
+        for (node, address) in wanted {
+            self.open((kind, *node), address, identity);
+        }
+    }
+
+    /// Opens a link unless there is one.
+    pub fn open(&mut self, key: LinkKey, address: &Address, identity: Identity) {
+        if self.links.get(&key).is_some_and(|link| link.address == *address) {
+            return;
+        }
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let task = tokio::spawn(net::keep_link(
+            self.env.clone(),
+            key,
+            generation,
+            address.clone(),
+            identity,
+            self.config.clone(),
+            self.events.clone(),
+        ));
+        self.links.insert(
+            key,
+            Link {
+                generation,
+                address: address.clone(),
+                task,
+                conn: None,
+                waiting: VecDeque::new(),
+                created_unix_ms: self.env.clock.unix_ms(),
+                heard_ms: self.env.clock.now_ms(),
+            },
+        );
+    }
+
+    /// Drops all links; the identity they were made with has changed.
+    pub fn clear(&mut self) {
+        self.links.clear();
+    }
+
+    /// A link works; returns false for one that was dropped meanwhile.
+    pub fn up(&mut self, key: LinkKey, generation: u64, conn: Conn, counters: &mut Counters) -> bool {
+        let now = self.env.clock.now_ms();
+        let Some(link) = self.links.get_mut(&key).filter(|link| link.generation == generation) else {
+            conn.close();
+            return false;
+        };
+        link.heard_ms = now;
+        for message in link.waiting.drain(..) {
+            counters.sent(&message);
+            if net::send(&conn, &message).is_err() {
+                counters.publish_dropped += 1;
+            }
+        }
+        link.conn = Some(conn);
+        true
+    }
+
+    /// A link broke.
+    pub fn down(&mut self, key: LinkKey, generation: u64) {
+        if let Some(link) = self.links.get_mut(&key).filter(|link| link.generation == generation) {
+            link.conn = None;
+        }
+    }
+
+    /// Notes that something came; says whether the link is the present one of its key.
+    pub fn heard(&mut self, key: LinkKey, generation: u64) -> bool {
+        let now = self.env.clock.now_ms();
+        match self.links.get_mut(&key).filter(|link| link.generation == generation) {
+            Some(link) => {
+                link.heard_ms = now;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Sends if the link is up.
+    pub fn send(&mut self, key: LinkKey, message: &Message, counters: &mut Counters) -> bool {
+        let Some(conn) = self.links.get(&key).and_then(|link| link.conn.as_ref()) else { return false };
+        counters.sent(message);
+        net::send(conn, message).is_ok()
+    }
+
+    /// Sends now or, within bounds, when the link comes up.
+    pub fn send_or_wait(&mut self, key: LinkKey, message: &Message, counters: &mut Counters) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let is_sent = match &link.conn {
+            Some(conn) => {
+                counters.sent(message);
+                net::send(conn, message).is_ok()
+            }
+            None if link.waiting.len() < WAITING_MAX => {
+                link.waiting.push_back(message.clone());
+                true
+            }
+            None => false,
+        };
+        if !is_sent {
+            counters.publish_dropped += 1;
+        }
+    }
+
+    /// Closes links on which heartbeats go out but nothing has come back for so long. A connection
+    /// whose packets vanish looks open for ever; its task makes a new one.
+    pub fn reset_silent(&mut self, silent_ms: u64) {
+        let now = self.env.clock.now_ms();
+        for ((kind, _), link) in &mut self.links {
+            if *kind != LinkKind::Publish
+                && now.saturating_sub(link.heard_ms) > silent_ms
+                && let Some(conn) = link.conn.take()
+            {
+                conn.close();
+            }
+        }
+    }
+
+    /// Whether a link is up.
+    pub fn is_up(&self, key: LinkKey) -> bool {
+        self.links.get(&key).is_some_and(|link| link.conn.is_some())
+    }
+
+    /// Links that are up: node and unix time of creation.
+    pub fn list(&self) -> Vec<(NodeId, u64)> {
+        let up = self.links.iter().filter(|(_, link)| link.conn.is_some());
+        up.map(|((_, node), link)| (*node, link.created_unix_ms)).collect()
+    }
+}

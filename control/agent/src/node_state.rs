@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The node's state file: who it is, which cluster it belongs to, and the last map it saw. Read
+//! once at the start, replaced whole on a change; the roots' log is not in it. Used by `driver`.
+//!
+//! ```text
+//! "pando-node-state 1\n"   then MessagePack of NodeState, then its CRC-32 (4 bytes, little-endian)
+//! ```
+//!
+//! Only the incarnation, the cluster and a join under way matter for safety: they are durable
+//! before anybody hears of them. The map is a cache, so it may be one version behind.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pando_env::Env;
+use pando_liveness::Told;
+use pando_topology::{ClusterMap, Incarnation, NodeId};
+use pando_wire::messages::Contact;
+use pando_wire::{ClusterId, decode_body, encode_body};
+use serde::{Deserialize, Serialize};
+
+use crate::api::AgentConfig;
+
+/// Belongs to no cluster yet.
+pub(crate) const NO_CLUSTER: ClusterId = ClusterId::from_bytes([0; 20]);
+
+const HEAD: &[u8] = b"pando-node-state 1\n";
+
+/// What survives a restart of the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct NodeState {
+    /// Identity; kept until `CLUSTER RESET HARD`.
+    pub node: NodeId,
+    /// The newest process start.
+    pub incarnation: Incarnation,
+    /// The cluster this node belongs to; an island has one, too.
+    pub cluster: ClusterId,
+    /// Announced address, configured or learned.
+    pub host: String,
+    /// Number of the folder with the root group's files; a new group gets a new folder.
+    pub root_files: u64,
+    /// The island of this node has not its first entries yet.
+    pub is_founding: bool,
+    /// The last map applied.
+    pub map: Option<Arc<ClusterMap>>,
+    /// Where roots were last seen; needed when there is no map.
+    pub contacts: Vec<Contact>,
+    /// The primary that needs this node's promise.
+    pub told: Option<Told>,
+    /// A join that was begun: it is resumed at the next start, because the other cluster may have
+    /// committed it already.
+    pub joining: Option<JoinIntent>,
+}
+
+/// A join that may have been committed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct JoinIntent {
+    /// The absorbing cluster.
+    pub cluster: ClusterId,
+    /// Where its roots are.
+    pub contacts: Vec<Contact>,
+    /// Makes the proposal idempotent.
+    pub request: u128,
+}
+
+impl NodeState {
+    /// A node that has never run: identity only, no cluster yet.
+    pub fn fresh(env: &Env, config: &AgentConfig) -> Self {
+        Self {
+            node: random_node_id(env),
+            incarnation: Incarnation(0),
+            cluster: NO_CLUSTER,
+            host: config.host.clone(),
+            root_files: 0,
+            is_founding: false,
+            map: None,
+            contacts: Vec::new(),
+            told: None,
+            joining: None,
+        }
+    }
+
+    /// Moves to the incarnation of a new process: later than any before, whatever the calendar says.
+    pub fn begin_incarnation(&mut self, unix_ms: u64) {
+        self.incarnation = Incarnation((self.incarnation.0 + 1).max(unix_ms * 1_000_000));
+    }
+
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let body = encode_body(self).map_err(io::Error::other)?;
+        let mut out = Vec::with_capacity(HEAD.len() + body.len() + 4);
+        out.extend_from_slice(HEAD);
+        out.extend_from_slice(&body);
+        out.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
+        Ok(out)
+    }
+
+    fn decode(bytes: &[u8]) -> io::Result<Self> {
+        let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        let rest = bytes.strip_prefix(HEAD).ok_or_else(|| bad("not a node state file"))?;
+        let (body, crc) = rest.split_last_chunk::<4>().ok_or_else(|| bad("too short"))?;
+        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
+            return Err(bad("wrong checksum"));
+        }
+        decode_body(body).map_err(io::Error::other)
+    }
+}
+
+/// The file itself.
+#[derive(Clone)]
+pub(crate) struct StateFile {
+    env: Env,
+    path: PathBuf,
+}
+
+impl StateFile {
+    pub fn new(env: Env, config: &AgentConfig) -> Self {
+        let path = config.dir.join(&config.state_file);
+        Self { env, path }
+    }
+
+    pub fn path(&self) -> &PathBuf {
+        &self.path
+    }
+
+    /// The state, or `None` if the node has never run here. A damaged file is an error: going on
+    /// with a new identity would lose the node's slots without a word.
+    pub async fn load(&self) -> io::Result<Option<NodeState>> {
+        match self.env.disk.read(&self.path).await {
+            // An empty file is what `valkey-server` tooling leaves behind when it touches the name.
+            Ok(bytes) if bytes.is_empty() => Ok(None),
+            Ok(bytes) => NodeState::decode(&bytes).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the file; durable when it returns.
+    pub async fn store(&self, state: &NodeState) -> io::Result<()> {
+        self.env.disk.replace(&self.path, state.encode()?).await
+    }
+
+    /// The folder of the root group's files with this number.
+    pub fn root_dir(&self, number: u64) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".roots-{number}"));
+        PathBuf::from(name)
+    }
+}
+
+/// 20 random bytes as a node id.
+pub(crate) fn random_node_id(env: &Env) -> NodeId {
+    NodeId::random(|bytes| env.rng.fill(bytes))
+}
+
+/// A random number that is not zero: cluster ids, request ids.
+pub(crate) fn random_u128(env: &Env) -> u128 {
+    (u128::from(env.rng.next_u64()) << 64 | u128::from(env.rng.next_u64())).max(1)
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! One function per request of a client: which command it becomes, what must hold before, and what
+//! the client hears. `joining` has MEET. Runs as a task of its own for each request.
+
+use std::time::Duration;
+
+use pando_root_state::{Command, Outcome, PromoteReason};
+use pando_topology::{NodeId, Role, Slot, SlotSet};
+use pando_wire::messages::{Call, Reply};
+use tokio::time::Instant;
+
+use crate::api::{Answer, DataPlane, FailoverMode, Request, SetSlot};
+use crate::event::Change;
+use crate::flow::{COMMIT_TIMEOUT, Flow, NO_MAJORITY};
+use crate::net::{self, Address};
+
+/// How long the primary holds writes for a planned failover, and how long the replica tries.
+const PAUSE_MS: u64 = 5_000;
+const PAUSE_STEP: Duration = Duration::from_millis(2);
+
+impl Flow {
+    /// Carries out one request.
+    pub async fn request(self, request: Request, plane: &dyn DataPlane) -> Result<Answer, String> {
+        let me = self.view().identity.node;
+        let command = match request {
+            Request::Meet { host, port, cluster_port } => {
+                return self.meet(host, port, cluster_port).await;
+            }
+            Request::AddSlots(slots) => Command::AddSlots { node: me, slots },
+            Request::DelSlots(slots) => Command::DelSlots { node: me, slots },
+            Request::FlushSlots => Command::FlushSlots { node: me },
+            Request::Replicate(of) => Command::Replicate { node: me, of },
+            Request::Forget(node) => Command::Forget { node, by: me },
+            Request::Reset { hard } => return self.reset(hard).await,
+            Request::Failover(mode) => return self.failover(mode, plane).await,
+            Request::SetConfigEpoch(epoch) => Command::SetConfigEpoch { node: me, epoch },
+            Request::BumpEpoch => return self.bump_epoch(me).await,
+            Request::SetSlot(slot, action) => return self.set_slot(slot, action, me).await,
+            Request::ReadBarrier => return self.read_barrier().await,
+            Request::CountFailureReports(node) => return self.count_failures(node).await,
+            // The driver forwards published messages itself.
+            Request::Publish { .. } => return Ok(Answer::Ok),
+        };
+        self.commit(command).await.map(|_| Answer::Ok)
+    }
+
+    async fn bump_epoch(&self, node: NodeId) -> Result<Answer, String> {
+        let outcome = self.commit(Command::BumpEpoch { node }).await?;
+        let text = match &outcome {
+            Outcome::Answer(text) => text.as_str(),
+            Outcome::Done | Outcome::Refused(_) | Outcome::Batch(_) => "",
+        };
+        let epoch = text.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        Ok(Answer::Epoch { epoch, bumped: text.starts_with("BUMPED") })
+    }
+
+    async fn set_slot(&self, slot: Slot, action: SetSlot, me: NodeId) -> Result<Answer, String> {
+        match action {
+            SetSlot::Node(to) => {
+                let mut slots = SlotSet::new();
+                slots.insert(slot);
+                // The owner itself may give its slot away; anybody else only a free one.
+                let command = Command::SetSlotOwner { slots, to, consent: Some(me) };
+                self.commit(command).await.map(|_| Answer::Ok)
+            }
+            SetSlot::Stable => Ok(Answer::Ok),
+            SetSlot::Migrating(_) | SetSlot::Importing(_) => {
+                Err("ERR Moving single keys between nodes is not supported".into())
+            }
+        }
+    }
+
+    async fn read_barrier(&self) -> Result<Answer, String> {
+        let deadline = Instant::now() + COMMIT_TIMEOUT;
+        let cluster = self.view().identity.cluster;
+        match self.ask_leader(&Call::Barrier, None, deadline).await? {
+            Reply::Version(version) => {
+                self.reach(cluster, version, deadline).await;
+                let reached = self.view().map.version();
+                if reached < version { Err(NO_MAJORITY.into()) } else { Ok(Answer::Version(reached)) }
+            }
+            _ => Err(NO_MAJORITY.into()),
+        }
+    }
+
+    /// Asks every root what it thinks of the node.
+    async fn count_failures(&self, node: NodeId) -> Result<Answer, String> {
+        let view = self.view();
+        if view.map.node(&node).is_none() {
+            return Err(format!("ERR Unknown node {node}"));
+        }
+        let mut count = 0;
+        for root in view.roots() {
+            let address = Address { host: root.host, port: root.cluster_port };
+            let call = Call::CountFailures(node);
+            let wait = Duration::from_millis(500);
+            if let Ok(Reply::Count(n)) = net::call(&self.env, view.identity, &address, &call, wait).await {
+                count += n;
+            }
+        }
+        Ok(Answer::Count(count))
+    }
+
+    /// `CLUSTER RESET`: leaves the cluster if there is one, then starts afresh as an island.
+    async fn reset(&self, hard: bool) -> Result<Answer, String> {
+        let view = self.view();
+        if view.joining {
+            return Err("ERR The node is about to join another cluster".into());
+        }
+        let me = view.identity.node;
+        let is_member = view.map.nodes().len() > 1 && view.map.node(&me).is_some();
+        if is_member {
+            let deadline = Instant::now() + COMMIT_TIMEOUT;
+            let proposal = self.proposal(Command::Reset { node: me, hard });
+            match self.propose(&proposal, None, deadline).await {
+                Ok(_) => {}
+                // Somebody has forgotten this node already, which is half of what was asked.
+                Err(crate::flow::ProposeError::Refused(text)) if text.starts_with("ERR Unknown node") => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.change(Change::BecomeIsland { hard }).await?;
+        let cluster = view.identity.cluster;
+        self.until(Instant::now() + COMMIT_TIMEOUT, |v| {
+            v.identity.cluster != cluster && v.myself().is_some()
+        })
+        .await;
+        Ok(Answer::Ok)
+    }
+
+    /// `CLUSTER FAILOVER`. The roots decide in every mode; the modes differ in what the primary does.
+    async fn failover(&self, mode: FailoverMode, plane: &dyn DataPlane) -> Result<Answer, String> {
+        let view = self.view();
+        let me = view.identity.node;
+        if view.map.role_of(&me) != Some(Role::Replica) {
+            return Err("ERR You should send CLUSTER FAILOVER to a replica".into());
+        }
+        let shard = view.map.shard_of(&me).ok_or("ERR This node has no shard")?.clone();
+        let primary = view.map.node(&shard.primary).ok_or("ERR I'm a replica but my master is unknown to me")?;
+        let address = Address { host: primary.host.clone(), port: primary.cluster_port };
+        let command = Command::Promote {
+            shard: shard.id,
+            to: me,
+            incarnation: view.identity.incarnation,
+            expect_epoch: shard.epoch,
+            told_at: view.told_at,
+            reason: PromoteReason::Manual,
+        };
+        if mode != FailoverMode::Planned {
+            return self.commit(command).await.map(|_| Answer::Ok);
+        }
+        if primary.failed {
+            return Err("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE".into());
+        }
+        let pause = |for_ms| Call::PauseWrites { shard: shard.id, epoch: shard.epoch, for_ms };
+        let hold = pause(PAUSE_MS);
+        let asked = net::call(&self.env, view.identity, &address, &hold, Duration::from_secs(1)).await;
+        let end = match asked {
+            Ok(Reply::Paused { offset }) => offset,
+            Ok(Reply::Refused(text) | Reply::Busy(text)) => return Err(text),
+            Ok(_) | Err(_) => {
+                return Err("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE".into());
+            }
+        };
+        // Half the pause for catching up, the rest for the commit: the pause must outlast both.
+        let deadline = Instant::now() + Duration::from_millis(PAUSE_MS / 2);
+        let result = if wait_offset(plane, end, deadline).await {
+            self.commit(command).await.map(|_| Answer::Ok)
+        } else {
+            Err("ERR The replica could not catch up with its master in time".into())
+        };
+        // Without effect on the former primary if the promotion went through.
+        let resume = pause(0);
+        net::call(&self.env, view.identity, &address, &resume, Duration::from_secs(1)).await.ok();
+        result
+    }
+}
+
+/// Waits until the replica has everything up to `end`.
+async fn wait_offset(plane: &dyn DataPlane, end: u64, deadline: Instant) -> bool {
+    loop {
+        let status = plane.status();
+        if status.link_up && status.offset >= end {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tokio::time::sleep(PAUSE_STEP).await;
+    }
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The driver's root half: answers heartbeats, tells subscribers of changes, exchanges evidence with
+//! the other roots and, on the leader, proposes what `pando_failover` decides and keeps the set of
+//! voters. Every node that may be a root has one; one that is no voter gives no promises.
+
+use std::collections::BTreeMap;
+
+use pando_env::Env;
+use pando_liveness::{Ack, Evidence, Heartbeat, ProofOfDeath, RootLedger, RootReport, Verdict};
+use pando_raft::RootAddress;
+use pando_root_state::{Command, Proposal, RequestId, RootStep, desired_voters, next_root_step};
+use pando_topology::{NodeId, TopologyVersion};
+use pando_wire::Conn;
+use pando_wire::messages::Message;
+
+use crate::api::AgentConfig;
+use crate::driver::{Driver, heartbeat_ms};
+use crate::event::Event;
+use crate::feed::Feed;
+use crate::net::{self, ConnId, LinkKind};
+use crate::node_state::NodeState;
+
+/// What the root half remembers; all of it may be lost.
+pub(crate) struct RootSide {
+    ledger: RootLedger,
+    evidence: Evidence,
+    feed: Feed,
+    subscribers: BTreeMap<ConnId, (Conn, TopologyVersion)>,
+    /// A batch of decisions is on its way.
+    is_deciding: bool,
+    /// A step of the voters is on its way.
+    is_checking_voters: bool,
+    is_catching_up: bool,
+}
+
+impl RootSide {
+    /// `is_new`: see `Driver::start_group`.
+    pub fn new(env: &Env, config: &AgentConfig, state: &NodeState, is_new: bool) -> Self {
+        let now = env.clock.now_ms();
+        // The wait of a restarted root is for what its predecessor may have promised. Without a
+        // predecessor it is over.
+        let started = if is_new { now.saturating_sub(config.lease_ms) } else { now };
+        Self {
+            ledger: RootLedger::new(state.node, state.incarnation, config.lease_ms, started),
+            // A few reports may be late; an isolated root's must not count for long.
+            evidence: Evidence::new(6 * heartbeat_ms(config.lease_ms)),
+            feed: Feed::default(),
+            subscribers: BTreeMap::new(),
+            is_deciding: false,
+            is_checking_voters: false,
+            is_catching_up: false,
+        }
+    }
+}
+
+impl Driver {
+    fn is_leader(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.status().is_leader)
+    }
+
+    /// Answers a heartbeat, by the map that the own group has applied.
+    pub fn root_heartbeat(&mut self, beat: &Heartbeat) -> Option<Ack> {
+        let now = self.env.clock.now_ms();
+        let map = self.group.as_ref()?.map();
+        let root = self.root.as_mut()?;
+        let ack = root.ledger.on_heartbeat(now, beat, &map);
+        self.report_changes();
+        ack
+    }
+
+    /// A process is proven dead.
+    pub fn root_proof(&mut self, proof: ProofOfDeath) {
+        let now = self.env.clock.now_ms();
+        if let Some(root) = &mut self.root {
+            root.ledger.on_proof_of_death(now, proof);
+        }
+        self.report_changes();
+    }
+
+    /// Sends what has changed to the leader at once.
+    fn report_changes(&mut self) {
+        let now = self.env.clock.now_ms();
+        let Some(map) = self.group.as_ref().map(|group| group.map()) else { return };
+        if !map.roots().contains(&self.state.node) {
+            return;
+        }
+        if let Some(root) = &mut self.root
+            && let Some(report) = root.ledger.changes(now, &map)
+        {
+            self.report(report);
+        }
+    }
+
+    fn report(&mut self, report: RootReport) {
+        if self.is_leader() {
+            self.on_report(report);
+        } else if let Some(leader) = self.leader() {
+            let message = Message::Evidence(report);
+            self.links.send((LinkKind::Root, leader), &message, &mut self.counters);
+        }
+    }
+
+    /// A root's evidence; only the leader draws conclusions.
+    pub fn on_report(&mut self, report: RootReport) {
+        let now = self.env.clock.now_ms();
+        if let Some(root) = &mut self.root {
+            root.evidence.on_report(now, report);
+        }
+        if self.is_leader() {
+            self.decide();
+        }
+    }
+
+    /// Whether this root counts the node as failed.
+    pub fn counts_as_failed(&self, node: &NodeId) -> bool {
+        let now = self.env.clock.now_ms();
+        let me = self.state.node;
+        self.root.as_ref().is_some_and(|root| {
+            root.evidence.state(now, &me, node).is_some_and(|state| state.is_failed())
+        })
+    }
+
+    /// Proposes what the evidence asks for; one batch at a time.
+    fn decide(&mut self) {
+        let now = self.env.clock.now_ms();
+        let (Some(group), Some(root)) = (&self.group, &mut self.root) else { return };
+        let map = group.map();
+        if root.is_deciding || !root.evidence.has_quorum(now, &map) {
+            return;
+        }
+        let commands = pando_failover::decide(&map, &root.evidence, now);
+        if commands.is_empty() {
+            return;
+        }
+        tracing::info!(?commands, "decided");
+        root.is_deciding = true;
+        let command = if commands.len() == 1 { commands[0].clone() } else { Command::Batch(commands) };
+        let proposal = Proposal { request: RequestId::NONE, command };
+        let (group, events) = (group.clone(), self.events.clone());
+        tokio::spawn(async move {
+            match group.propose(proposal).await {
+                Ok((outcome, _)) => {
+                    if let Some(text) = outcome.refusal() {
+                        tracing::debug!(text, "a decision was refused");
+                        // The evidence has to change; asking at once would only repeat it.
+                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    }
+                }
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+            events.send(Event::Decided).ok();
+        });
+    }
+
+    pub fn on_decided(&mut self) {
+        if let Some(root) = &mut self.root {
+            root.is_deciding = false;
+        }
+        if self.is_leader() {
+            self.decide();
+        }
+    }
+
+    /// The group has applied entries or has another leader.
+    pub fn on_roots_changed(&mut self) {
+        let Some(group) = &self.group else { return };
+        let map = group.map();
+        // An idle member's map is empty; the node follows the roots then.
+        if map.cluster_id() == self.state.cluster {
+            self.adopt_map(map.clone());
+            if let Some(root) = &mut self.root {
+                root.feed.publish(map);
+                for (conn, has) in root.subscribers.values_mut() {
+                    push(&root.feed, conn, has, &mut self.counters);
+                }
+                root.subscribers.retain(|_, (conn, _)| !conn.is_closed());
+            }
+        }
+        self.update_view();
+    }
+
+    /// A node wants the topology.
+    pub fn subscribe(&mut self, id: ConnId, conn: &Conn, has: Option<TopologyVersion>) {
+        let Some(root) = &mut self.root else { return };
+        let mut has_now = has.unwrap_or_default();
+        if has.is_none() {
+            for message in root.feed.since(None) {
+                self.counters.sent(&message);
+                net::send(conn, &message).ok();
+                if let Message::Full(map) = &message {
+                    has_now = map.version();
+                }
+            }
+        }
+        push(&root.feed, conn, &mut has_now, &mut self.counters);
+        root.subscribers.insert(id, (conn.clone(), has_now));
+    }
+
+    pub fn unsubscribe(&mut self, id: ConnId) {
+        if let Some(root) = &mut self.root {
+            root.subscribers.remove(&id);
+        }
+    }
+
+    pub fn on_root_tick(&mut self) {
+        let now = self.env.clock.now_ms();
+        let Some(map) = self.group.as_ref().map(|group| group.map()) else { return };
+        if !map.roots().contains(&self.state.node) {
+            // A voter that was replaced but is still in the group hears of it from the leader.
+            if self.is_leader() {
+                self.check_voters();
+            }
+            return;
+        }
+        self.catch_up();
+        if let Some(root) = &mut self.root {
+            let report = root.ledger.report(now, &map);
+            self.report(report);
+        }
+        if self.is_leader() {
+            self.check_voters();
+        }
+    }
+
+    /// A root that has just started gives no promise before it knows all that was committed.
+    fn catch_up(&mut self) {
+        let (Some(group), Some(root)) = (&self.group, &mut self.root) else { return };
+        if root.is_catching_up || root.ledger.is_caught_up() {
+            return;
+        }
+        root.is_catching_up = true;
+        let (group, events) = (group.clone(), self.events.clone());
+        tokio::spawn(async move {
+            while group.barrier().await.is_err() {
+                if group.status().stopped.is_some() {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            events.send(Event::CaughtUp).ok();
+        });
+    }
+
+    pub fn on_caught_up(&mut self) {
+        // A voter answers with the map of the barrier, so it must have been taken over first.
+        self.on_roots_changed();
+        if let Some(root) = &mut self.root
+            && !root.ledger.is_caught_up()
+        {
+            root.ledger.note_caught_up();
+        }
+        self.send_heartbeats();
+    }
+
+    /// Leader: the next step towards the voters that there should be.
+    fn check_voters(&mut self) {
+        let now = self.env.clock.now_ms();
+        let lease_ms = self.config.lease_ms;
+        let (Some(group), Some(root)) = (&self.group, &mut self.root) else { return };
+        if root.is_checking_voters {
+            return;
+        }
+        let map = group.map();
+        if map.nodes().is_empty() {
+            return;
+        }
+        let evidence = &mut root.evidence;
+        let is_live = |id: &NodeId| evidence.verdict(now, &map, id) == Verdict::Alive;
+        let desired = desired_voters(&map, self.config.root_count, is_live);
+        let applied = std::cell::RefCell::new(evidence);
+        let step = next_root_step(&map, &desired, |id, version| {
+            applied.borrow_mut().has_applied_for(now, id, version, lease_ms)
+        });
+        let since = map.roots().since;
+        let command = match step {
+            RootStep::Stay => None,
+            RootStep::Exchange(voters) => Some(Command::SetRoots { voters, expect_since: since }),
+            RootStep::Settle(since) => Some(Command::SettleRoots { expect_since: since }),
+        };
+        let address = |id: &NodeId| {
+            map.node(id).map(|node| RootAddress {
+                node: *id,
+                host: node.host.clone(),
+                port: node.cluster_port,
+            })
+        };
+        let voters: BTreeMap<u64, RootAddress> =
+            map.roots().voters.iter().filter_map(|(id, voter)| Some((*voter, address(id)?))).collect();
+        let status = group.status();
+        let is_same = !status.is_joint && status.voters.iter().eq(voters.keys());
+        // A voter without an address has been forgotten; the next exchange will replace it.
+        let can_change = !voters.is_empty() && voters.len() == map.roots().voters.len();
+        if command.is_none() && (is_same || !can_change) {
+            return;
+        }
+        root.is_checking_voters = true;
+        let (group, events) = (group.clone(), self.events.clone());
+        tokio::spawn(async move {
+            if !is_same
+                && can_change
+                && let Err(error) = group.become_voters(&voters).await
+            {
+                tracing::debug!(error, "the voters could not be changed yet");
+            }
+            if let Some(command) = command {
+                let proposal = Proposal { request: RequestId::NONE, command };
+                if group.propose(proposal).await.is_err() {
+                    tracing::debug!("the set of roots could not be changed yet");
+                }
+            }
+            events.send(Event::VotersChecked).ok();
+        });
+    }
+
+    pub fn on_voters_checked(&mut self) {
+        if let Some(root) = &mut self.root {
+            root.is_checking_voters = false;
+        }
+        if self.is_leader() {
+            self.check_voters();
+        }
+    }
+}
+
+/// Brings one subscriber up to date; one whose queue is full asks again when it reconnects.
+fn push(feed: &Feed, conn: &Conn, has: &mut TopologyVersion, counters: &mut crate::counters::Counters) {
+    for message in feed.since(Some(*has)) {
+        let to = match &message {
+            Message::Full(map) => map.version(),
+            Message::Delta(delta) => delta.to,
+            _ => continue,
+        };
+        counters.sent(&message);
+        match net::send(conn, &message) {
+            Ok(()) => *has = to,
+            Err(_) => {
+                conn.close();
+                return;
+            }
+        }
+    }
+}
