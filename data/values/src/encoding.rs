@@ -6,8 +6,16 @@
 
 use crate::number::parse_canonical_i64;
 
-/// The longest string that `OBJECT ENCODING` calls `embstr`.
+/// A string up to this length is `embstr` in Valkey before it has a key, and so never turns `raw` by overwriting.
 pub const EMBSTR_LEN_MAX: usize = 44;
+
+/// Whether Valkey 9.1 would embed the value in the object of its key: header, key, TTL and value fit into 128 bytes.
+/// Its string headers take two bytes more from keys of 32 bytes on.
+#[inline]
+pub const fn is_embstr(key_len: usize, value_len: usize, has_ttl: bool) -> bool {
+    let room = if key_len < 32 { 113 } else { 111 } - if has_ttl { 8 } else { 0 };
+    key_len + value_len <= room
+}
 
 /// The type of a value, as `TYPE` names it.
 #[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
@@ -130,13 +138,14 @@ pub enum StrForm {
     Bytes(Encoding),
 }
 
-/// Valkey's choice of an encoding for the string `value`.
-pub fn encode_str(value: &[u8], hint: StrHint) -> StrForm {
+/// Valkey's choice of an encoding for the string `value` under a key of `key_len` bytes.
+#[inline]
+pub fn encode_str(value: &[u8], hint: StrHint, key_len: usize, has_ttl: bool) -> StrForm {
     match hint {
         StrHint::Raw => StrForm::Bytes(Encoding::Raw),
         StrHint::Auto => match parse_canonical_i64(value) {
             Some(int) => StrForm::Int(int),
-            None if value.len() <= EMBSTR_LEN_MAX => StrForm::Bytes(Encoding::EmbStr),
+            None if is_embstr(key_len, value.len(), has_ttl) => StrForm::Bytes(Encoding::EmbStr),
             None => StrForm::Bytes(Encoding::Raw),
         },
     }
@@ -147,7 +156,7 @@ mod tests {
     use super::*;
 
     fn check(value: &str, hint: StrHint, expected: StrForm) {
-        assert_eq!(encode_str(value.as_bytes(), hint), expected, "{value:?} {hint:?}");
+        assert_eq!(encode_str(value.as_bytes(), hint, 16, false), expected, "{value:?} {hint:?}");
     }
 
     #[test]
@@ -158,9 +167,20 @@ mod tests {
         check("9223372036854775808", StrHint::Auto, StrForm::Bytes(EmbStr));
         check("012", StrHint::Auto, StrForm::Bytes(EmbStr));
         check("", StrHint::Auto, StrForm::Bytes(EmbStr));
-        check(&"x".repeat(44), StrHint::Auto, StrForm::Bytes(EmbStr));
-        check(&"x".repeat(45), StrHint::Auto, StrForm::Bytes(Raw));
+        check(&"x".repeat(97), StrHint::Auto, StrForm::Bytes(EmbStr));
+        check(&"x".repeat(98), StrHint::Auto, StrForm::Bytes(Raw));
         check("12", StrHint::Raw, StrForm::Bytes(Raw));
+    }
+
+    /// Longest embedded values that valkey-server 9.1.2 reported, by length of the key.
+    #[test]
+    fn the_limit_of_embstr_is_valkeys() {
+        for (key_len, plain, with_ttl) in [(1, 112, 104), (16, 97, 89), (31, 82, 74), (32, 79, 71), (100, 11, 3)] {
+            for (has_ttl, longest) in [(false, plain), (true, with_ttl)] {
+                assert!(is_embstr(key_len, longest, has_ttl), "{key_len} {has_ttl}");
+                assert!(!is_embstr(key_len, longest + 1, has_ttl), "{key_len} {has_ttl}");
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod encoding;
 mod number;
 mod value;
 
-pub use encoding::{Encoding, EMBSTR_LEN_MAX, StrHint, ValueType, encode_str, StrForm};
+pub use encoding::{EMBSTR_LEN_MAX, Encoding, StrForm, StrHint, ValueType, encode_str, is_embstr};
 pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
 pub use value::{IntText, Typed, Value, ValueRef};

@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Keys of one database in the held slots: look up, store, edit, remove.
+//!
+//! A key past due is not live: reads do not see it, but it stays until somebody removes it. Nothing here touches
+//! watchers, the log or statistics: that is the commands' business. Called by `pando-commands`.
+
+use crate::entry::{Entry, Header, Source};
+use crate::keyspace::Keyspace;
+use crate::locked::State;
+use crate::slot::SlotData;
+use crate::table::{Place, hash_key};
+use crate::{DbIndex, Meta, OwnedEntry, SetOutcome, Ttl};
+use pando_values::{EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, Value, ValueRef, ValueType, encode_str};
+
+/// Strings that grow by appending get this much room ahead at most, as in Valkey.
+const APPEND_ROOM_MAX: usize = 1 << 20;
+
+/// One database in the slots that a guard holds.
+pub struct Db<'g> {
+    pub(crate) keyspace: &'g Keyspace,
+    pub(crate) state: &'g mut State,
+    pub(crate) db: DbIndex,
+}
+
+struct Found {
+    place: Place,
+    entry: Entry,
+}
+
+impl Db<'_> {
+    /// The database's number.
+    pub fn index(&self) -> DbIndex {
+        self.db
+    }
+
+    #[inline]
+    fn slot(&mut self, key: &[u8]) -> &mut SlotData {
+        let slot = self.state.slot_of(key);
+        self.state.data(self.keyspace, slot)
+    }
+
+    #[inline]
+    fn find(&mut self, hash: u32, key: &[u8]) -> Option<Found> {
+        let db = self.db;
+        let table = &self.slot(key).db(db)?.table;
+        let place = table.find(hash, key)?;
+        Some(Found { place, entry: table.entry(place) })
+    }
+
+    #[inline]
+    fn find_live(&mut self, key: &[u8]) -> Option<Entry> {
+        let found = self.find(hash_key(key), key)?;
+        (!found.entry.is_due(self.state.now_ms)).then_some(found.entry)
+    }
+
+    #[inline]
+    fn record_access(&self, entry: Entry) {
+        if !self.state.no_touch {
+            entry.set_access(self.keyspace.policy().touched(entry.access(), self.state.now_ms));
+        }
+    }
+
+    /// The live value. Counts as an access.
+    #[inline]
+    pub fn get(&mut self, key: &[u8]) -> Option<ValueRef<'_>> {
+        let entry = self.find_live(key)?;
+        self.record_access(entry);
+        Some(entry.value())
+    }
+
+    /// The live value. Does not count as an access.
+    pub fn peek(&mut self, key: &[u8]) -> Option<ValueRef<'_>> {
+        Some(self.find_live(key)?.value())
+    }
+
+    /// Whether the key is live. Does not count as an access.
+    pub fn contains(&mut self, key: &[u8]) -> bool {
+        self.find_live(key).is_some()
+    }
+
+    /// What is known about a live key. Does not count as an access.
+    pub fn meta(&mut self, key: &[u8]) -> Option<Meta> {
+        let entry = self.find_live(key)?;
+        Some(meta_of(self.keyspace, entry, self.state.now_ms))
+    }
+
+    /// Whether the key is there, but past due.
+    pub fn is_expired(&mut self, key: &[u8]) -> bool {
+        let now_ms = self.state.now_ms;
+        self.find(hash_key(key), key).is_some_and(|found| found.entry.is_due(now_ms))
+    }
+
+    /// Counts as an access; false when the key is not live.
+    pub fn touch(&mut self, key: &[u8]) -> bool {
+        self.find_live(key).inspect(|&entry| self.record_access(entry)).is_some()
+    }
+
+    /// Sets the time since the last access; false when the key is not live.
+    pub fn set_idle(&mut self, key: &[u8], idle_s: u64) -> bool {
+        let seconds = (self.state.now_ms / 1000).saturating_sub(idle_s);
+        self.find_live(key).inspect(|entry| entry.set_access(seconds as u32)).is_some()
+    }
+
+    /// Sets the LFU counter; false when the key is not live.
+    pub fn set_freq(&mut self, key: &[u8], freq: u8) -> bool {
+        let minutes = (self.state.now_ms / 60_000) as u32 & 0xffff;
+        self.find_live(key).inspect(|entry| entry.set_access(minutes << 8 | u32::from(freq))).is_some()
+    }
+
+    /// Removes the key, live or past due; false when it was not there.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        self.detach(key).map(Entry::free).is_some()
+    }
+
+    fn detach(&mut self, key: &[u8]) -> Option<Entry> {
+        let hash = hash_key(key);
+        let found = self.find(hash, key)?;
+        self.keyspace.walk.before_change(self.db, found.entry);
+        let db = self.db;
+        let slot = self.slot(key);
+        slot.is_dirty = true;
+        let data = slot.db_mut(db);
+        data.count_out(found.entry);
+        Some(data.table.remove(found.place))
+    }
+
+    /// Stores a string.
+    pub fn set_str(&mut self, key: &[u8], value: &[u8], ttl: Ttl, hint: StrHint) -> SetOutcome {
+        let hash = hash_key(key);
+        let found = self.find(hash, key);
+        let live = found.as_ref().filter(|found| !found.entry.is_due(self.state.now_ms));
+        let due = self.new_due(live, ttl);
+        let source = match encode_str(value, hint, key.len(), due.is_some()) {
+            StrForm::Int(int) => Source::Int(int),
+            // Valkey keeps a raw value's object when it is overwritten by another long one.
+            StrForm::Bytes(Encoding::EmbStr)
+                if value.len() > EMBSTR_LEN_MAX
+                    && live.is_some_and(|f| f.entry.type_() == ValueType::String && f.entry.encoding() == Encoding::Raw) =>
+            {
+                Source::Bytes(value, Encoding::Raw)
+            }
+            StrForm::Bytes(encoding) => Source::Bytes(value, encoding),
+        };
+        self.store(hash, key, found, due, source)
+    }
+
+    /// Stores an integer, as `set_str` does with its text.
+    pub fn set_int(&mut self, key: &[u8], value: i64, ttl: Ttl) -> SetOutcome {
+        let hash = hash_key(key);
+        let found = self.find(hash, key);
+        let due = self.new_due(found.as_ref().filter(|found| !found.entry.is_due(self.state.now_ms)), ttl);
+        self.store(hash, key, found, due, Source::Int(value))
+    }
+
+    fn new_due(&self, live: Option<&Found>, ttl: Ttl) -> Option<u64> {
+        match ttl {
+            Ttl::Keep => live.and_then(|found| found.entry.expire_at()),
+            Ttl::Clear => None,
+            Ttl::At(due) => Some(due),
+        }
+    }
+
+    fn store(&mut self, hash: u32, key: &[u8], found: Option<Found>, due: Option<u64>, source: Source<'_>) -> SetOutcome {
+        let (db, now_ms, policy) = (self.db, self.state.now_ms, self.keyspace.policy());
+        let epoch = self.keyspace.walk.epoch();
+        let Some(Found { place, entry: old }) = found else {
+            let entry = Entry::new(key, Header { expire_at: due, access: policy.fresh(now_ms), epoch }, source);
+            self.attach(hash, key, entry);
+            return SetOutcome { existed: false };
+        };
+        let existed = !old.is_due(now_ms);
+        self.keyspace.walk.before_change(db, old);
+        let old_due = old.expire_at();
+        let access = if existed { policy.touched(old.access(), now_ms) } else { policy.fresh(now_ms) };
+        if old_due == due && old.try_overwrite(&source) {
+            old.set_access(access);
+            return SetOutcome { existed };
+        }
+        let entry = Entry::new(key, Header { expire_at: due, access, epoch }, source);
+        self.exchange(hash, key, place, old, entry);
+        old.free();
+        SetOutcome { existed }
+    }
+
+    fn attach(&mut self, hash: u32, key: &[u8], entry: Entry) {
+        let (db, now_ms) = (self.db, self.state.now_ms);
+        let slot = self.slot(key);
+        slot.is_dirty = true;
+        let data = slot.db_mut(db);
+        data.table.insert(hash, entry);
+        data.count_in(entry);
+        if let Some(due) = entry.expire_at() {
+            data.expiry.add(hash, due, None, now_ms, data.volatile, &data.table);
+        }
+    }
+
+    /// Puts `entry` in the place of `old`, which the caller disposes of.
+    fn exchange(&mut self, hash: u32, key: &[u8], place: Place, old: Entry, entry: Entry) {
+        let (db, now_ms) = (self.db, self.state.now_ms);
+        let slot = self.slot(key);
+        slot.is_dirty = true;
+        let data = slot.db_mut(db);
+        data.table.replace(place, entry);
+        // In before out: a single volatile key must not lose its expire record in between.
+        data.count_in(entry);
+        data.count_out(old);
+        if let Some(due) = entry.expire_at() {
+            data.expiry.add(hash, due, old.expire_at(), now_ms, data.volatile, &data.table);
+        }
+    }
+
+    /// Edits the string in place, made `raw` and zero-extended to `len_min` first; creates it when it is absent or past
+    /// due. The TTL stays. The new length, or `None` when the key holds another type.
+    pub fn edit_str(&mut self, key: &[u8], len_min: usize, edit: &mut dyn FnMut(&mut [u8])) -> Option<usize> {
+        if let Some(entry) = self.find_live(key)
+            && entry.is_embedded(len_min)
+        {
+            self.keyspace.walk.before_change(self.db, entry);
+            self.record_access(entry);
+            return entry.try_edit_embedded(len_min, edit);
+        }
+        self.edit(key, 0, &mut |bytes| {
+            if bytes.len() < len_min {
+                bytes.resize(len_min, 0);
+            }
+            edit(bytes);
+        })
+    }
+
+    /// Appends to the string, made `raw`; creates it when it is absent or past due. The TTL stays. The new length, or
+    /// `None` when the key holds another type.
+    pub fn append(&mut self, key: &[u8], suffix: &[u8]) -> Option<usize> {
+        if !self.contains(key) {
+            self.set_str(key, suffix, Ttl::Clear, StrHint::Auto);
+            return Some(suffix.len());
+        }
+        self.edit(key, suffix.len(), &mut |bytes| bytes.extend_from_slice(suffix))
+    }
+
+    /// Lets `edit` change the string as a vector, which probably grows by `more` bytes.
+    fn edit(&mut self, key: &[u8], more: usize, edit: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+        let hash = hash_key(key);
+        let (db, now_ms) = (self.db, self.state.now_ms);
+        let Some(Found { place, entry: old }) = self.find(hash, key).filter(|found| !found.entry.is_due(now_ms)) else {
+            let mut bytes = Vec::new();
+            edit(&mut bytes);
+            let len = bytes.len();
+            let found = self.find(hash, key);
+            self.store(hash, key, found, None, Source::Bytes(&bytes, Encoding::Raw));
+            return Some(len);
+        };
+        if old.type_() != ValueType::String {
+            return None;
+        }
+        self.keyspace.walk.before_change(db, old);
+        self.record_access(old);
+        let before = old.bytes();
+        let mut len = 0;
+        let on_heap = old.try_edit_heap(&mut |bytes| {
+            if bytes.len() + more > bytes.capacity() {
+                bytes.reserve_exact(more + (bytes.len() + more).min(APPEND_ROOM_MAX));
+            }
+            edit(bytes);
+            len = bytes.len();
+        });
+        if on_heap {
+            let slot = self.slot(key);
+            slot.is_dirty = true;
+            let data = slot.db_mut(db);
+            data.entry_bytes = data.entry_bytes + old.bytes() - before;
+            return Some(len);
+        }
+        let mut text = IntText::new();
+        let value = old.value();
+        let mut bytes = Vec::with_capacity(value.str_len() + more);
+        bytes.extend_from_slice(value.as_bytes(&mut text));
+        edit(&mut bytes);
+        len = bytes.len();
+        let source = Source::Bytes(&bytes, Encoding::Raw);
+        if !old.try_overwrite(&source) {
+            let header =
+                Header { expire_at: old.expire_at(), access: old.access(), epoch: self.keyspace.walk.epoch() };
+            let entry = Entry::new(key, header, source);
+            self.exchange(hash, key, place, old, entry);
+            old.free();
+        }
+        Some(len)
+    }
+
+    /// `None`: not live; `Some(None)`: live without a TTL. Does not count as an access.
+    pub fn expire_at(&mut self, key: &[u8]) -> Option<Option<u64>> {
+        Some(self.find_live(key)?.expire_at())
+    }
+
+    /// Sets or clears the TTL; false when the key is not live.
+    pub fn set_expire(&mut self, key: &[u8], at_ms: Option<u64>) -> bool {
+        let hash = hash_key(key);
+        let (db, now_ms) = (self.db, self.state.now_ms);
+        let Some(Found { place, entry: old }) = self.find(hash, key).filter(|found| !found.entry.is_due(now_ms)) else {
+            return false;
+        };
+        if old.expire_at() == at_ms {
+            return true;
+        }
+        self.keyspace.walk.before_change(db, old);
+        if let (Some(due), Some(old_due)) = (at_ms, old.expire_at()) {
+            old.set_due(due);
+            let slot = self.slot(key);
+            slot.is_dirty = true;
+            let data = slot.db_mut(db);
+            data.due_sum = data.due_sum + u128::from(due) - u128::from(old_due);
+            data.expiry.add(hash, due, Some(old_due), now_ms, data.volatile, &data.table);
+            return true;
+        }
+        // The layout changes: the value moves to a new entry (a pointer when it is on the heap).
+        let header = Header { expire_at: at_ms, access: old.access(), epoch: self.keyspace.walk.epoch() };
+        let slot = self.slot(key);
+        slot.is_dirty = true;
+        let data = slot.db_mut(db);
+        data.count_out(old);
+        let entry = Entry::new(key, header, Source::Owned(old.into_value()));
+        data.table.replace(place, entry);
+        data.count_in(entry);
+        if let Some(due) = at_ms {
+            data.expiry.add(hash, due, None, now_ms, data.volatile, &data.table);
+        }
+        true
+    }
+
+    /// Moves the value out, live or past due; the key is gone. O(1) for values on the heap.
+    pub fn take_value(&mut self, key: &[u8]) -> Option<OwnedEntry> {
+        let entry = self.detach(key)?;
+        let (expire_at, access) = (entry.expire_at(), entry.access());
+        Some(OwnedEntry { value: entry.into_value(), expire_at, access })
+    }
+
+    /// Copies the live value.
+    pub fn copy_value(&mut self, key: &[u8]) -> Option<OwnedEntry> {
+        let entry = self.find_live(key)?;
+        let value = entry.value().to_value(entry.encoding());
+        Some(OwnedEntry { value, expire_at: entry.expire_at(), access: entry.access() })
+    }
+
+    /// Stores an owned value with its TTL and access clock, in place of what is there.
+    pub fn put_value(&mut self, key: &[u8], entry: OwnedEntry) -> SetOutcome {
+        let now_ms = self.state.now_ms;
+        let existed = self.detach(key).is_some_and(|old| {
+            let live = !old.is_due(now_ms);
+            old.free();
+            live
+        });
+        let header =
+            Header { expire_at: entry.expire_at, access: entry.access, epoch: self.keyspace.walk.epoch() };
+        let value: Value = entry.value;
+        self.attach(hash_key(key), key, Entry::new(key, header, Source::Owned(value)));
+        SetOutcome { existed }
+    }
+}
+
+pub(crate) fn meta_of(keyspace: &Keyspace, entry: Entry, now_ms: u64) -> Meta {
+    let policy = keyspace.policy();
+    Meta {
+        type_: entry.type_(),
+        encoding: entry.encoding(),
+        expire_at: entry.expire_at(),
+        idle_s: policy.idle_s(entry.access(), now_ms),
+        lfu_freq: policy.freq(entry.access(), now_ms),
+        // The table's share of one key at its usual load.
+        bytes: entry.bytes() + 8,
+    }
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The keyspace as a whole: the array of slots, the counters that are read without locks, prefetching.
+//!
+//! The counters are published when a slot's lock is released after a change. Not here: what is done under the locks
+//! (`locked`, `db`). Called by the server, the session and the replication.
+
+use crate::clock::AccessPolicy;
+use crate::locked::LockedSlots;
+use crate::slot::{SlotCell, SlotData};
+use crate::table::hash_key;
+use crate::walk::WalkShared;
+use crate::{DbIndex, DbStats, Garbage, KeyspaceConfig, entry, slab};
+use pando_topology::{SLOT_COUNT, Slot};
+use parking_lot::RawRwLock;
+use parking_lot::lock_api::RawRwLock as _;
+use smallvec::SmallVec;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+const SHARDS: usize = 64;
+
+#[repr(align(64))]
+struct Shard(AtomicI64);
+
+/// All keys of a process. `Send` and `Sync`; every method may be called from any thread.
+pub struct Keyspace {
+    pub(crate) slots: Box<[SlotCell]>,
+    /// Shared: holders of several slots, which lock in ascending order. Exclusive: who locks as it goes.
+    pub(crate) multi: RawRwLock,
+    pub(crate) walk: Arc<WalkShared>,
+    databases: DbIndex,
+    lfu: AtomicBool,
+    lfu_log_factor: AtomicU32,
+    lfu_decay_minutes: AtomicU32,
+    /// By database and slot: keys.
+    counts: Box<[OnceLock<Box<[AtomicU32]>>]>,
+    /// By slot: bytes.
+    bytes: Box<[AtomicU64]>,
+    /// By slot: when its expire buckets want work.
+    due: Box<[AtomicU64]>,
+    used: Box<[Shard]>,
+}
+
+impl Keyspace {
+    /// An empty keyspace.
+    pub fn new(config: KeyspaceConfig) -> Self {
+        slab::init();
+        Self {
+            slots: (0..SLOT_COUNT).map(|_| SlotCell::new()).collect(),
+            multi: RawRwLock::INIT,
+            walk: Arc::default(),
+            databases: config.databases,
+            lfu: AtomicBool::new(config.lfu),
+            lfu_log_factor: AtomicU32::new(config.lfu_log_factor),
+            lfu_decay_minutes: AtomicU32::new(config.lfu_decay_minutes),
+            counts: (0..config.databases.max(1)).map(|_| OnceLock::new()).collect(),
+            bytes: (0..SLOT_COUNT).map(|_| AtomicU64::new(0)).collect(),
+            due: (0..SLOT_COUNT).map(|_| AtomicU64::new(u64::MAX)).collect(),
+            used: (0..SHARDS).map(|_| Shard(AtomicI64::new(0))).collect(),
+        }
+    }
+
+    /// How many databases there are.
+    pub fn databases(&self) -> DbIndex {
+        self.databases
+    }
+
+    /// Changes how accesses are recorded (`maxmemory-policy`, `lfu-*`).
+    pub fn set_lfu(&self, lfu: bool, log_factor: u32, decay_minutes: u32) {
+        self.lfu.store(lfu, Relaxed);
+        self.lfu_log_factor.store(log_factor, Relaxed);
+        self.lfu_decay_minutes.store(decay_minutes, Relaxed);
+    }
+
+    pub(crate) fn policy(&self) -> AccessPolicy {
+        AccessPolicy {
+            lfu: self.lfu.load(Relaxed),
+            lfu_log_factor: self.lfu_log_factor.load(Relaxed),
+            lfu_decay_minutes: self.lfu_decay_minutes.load(Relaxed),
+        }
+    }
+
+    /// Publishes a slot's counters; its lock is held.
+    pub(crate) fn publish(&self, slot: usize, data: &mut SlotData) {
+        data.is_dirty = false;
+        let bytes = data.bytes();
+        let change = bytes.wrapping_sub(data.published_bytes) as i64;
+        if change != 0 {
+            data.published_bytes = bytes;
+            self.bytes[slot].store(bytes, Relaxed);
+            self.used[slot % SHARDS].0.fetch_add(change, Relaxed);
+        }
+        for (db, of_db) in data.dbs() {
+            let len = of_db.table.len() as u32;
+            if let Some(cell) = self.counts.get(usize::from(db))
+                && (len != 0 || cell.get().is_some())
+            {
+                let counts = cell.get_or_init(|| (0..SLOT_COUNT).map(|_| AtomicU32::new(0)).collect());
+                counts[slot].store(len, Relaxed);
+            }
+        }
+        self.due[slot].store(data.next_due_ms(), Relaxed);
+    }
+
+    /// Keys of the slot in the database, as of the last unlocking.
+    pub(crate) fn count(&self, slot: usize, db: DbIndex) -> u32 {
+        self.counts.get(usize::from(db)).and_then(OnceLock::get).map_or(0, |counts| counts[slot].load(Relaxed))
+    }
+
+    pub(crate) fn due_ms(&self, slot: usize) -> u64 {
+        self.due[slot].load(Relaxed)
+    }
+
+    /// Keys in the database (`DBSIZE`), past-due ones included.
+    pub fn len(&self, db: DbIndex) -> u64 {
+        let counts = self.counts.get(usize::from(db)).and_then(OnceLock::get);
+        counts.map_or(0, |counts| counts.iter().map(|count| u64::from(count.load(Relaxed))).sum())
+    }
+
+    /// Whether the database has no keys.
+    pub fn is_empty(&self, db: DbIndex) -> bool {
+        self.len(db) == 0
+    }
+
+    /// Numbers for `INFO keyspace`. Locks slot by slot.
+    pub fn db_stats(&self, db: DbIndex, now_ms: u64) -> DbStats {
+        let (mut volatile, mut due_sum) = (0u64, 0u128);
+        let mut guard = self.lock_none();
+        for slot in Slot::all().filter(|slot| self.count(slot.index(), db) != 0) {
+            guard.with_slot(slot, |data| {
+                if let Some(data) = data.db(db) {
+                    volatile += data.volatile as u64;
+                    due_sum += data.due_sum;
+                }
+            });
+        }
+        let avg_due = due_sum.checked_div(u128::from(volatile)).unwrap_or(0) as u64;
+        DbStats { keys: self.len(db), volatile, avg_ttl_ms: avg_due.saturating_sub(now_ms) }
+    }
+
+    /// Keys with a TTL. Locks slot by slot; see [`Keyspace::db_stats`].
+    pub fn volatile_len(&self, db: DbIndex) -> u64 {
+        self.db_stats(db, 0).volatile
+    }
+
+    /// Mean remaining time of keys with a TTL. Locks slot by slot; see [`Keyspace::db_stats`].
+    pub fn avg_ttl_ms(&self, db: DbIndex, now_ms: u64) -> u64 {
+        self.db_stats(db, now_ms).avg_ttl_ms
+    }
+
+    /// Keys of one slot.
+    pub fn slot_len(&self, slot: Slot, db: DbIndex) -> u64 {
+        u64::from(self.count(slot.index(), db))
+    }
+
+    /// Bytes of all entries, tables and expire buckets. Exact but for commands in progress; cheap.
+    pub fn used_bytes(&self) -> u64 {
+        self.used.iter().map(|shard| shard.0.load(Relaxed)).sum::<i64>().max(0) as u64
+    }
+
+    /// Bytes of one slot.
+    pub fn slot_bytes(&self, slot: Slot) -> u64 {
+        self.bytes[slot.index()].load(Relaxed)
+    }
+
+    /// The earliest time at which [`Keyspace::expire_step`] has work.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.due.iter().map(|due| due.load(Relaxed)).min().filter(|&due| due != u64::MAX)
+    }
+
+    /// Brings what a batch of commands will touch into the cache: slots, then buckets, then entries. Never blocks: a slot
+    /// that is locked is left out.
+    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (Slot, DbIndex, &'k [u8])>) {
+        let batch: SmallVec<[(usize, DbIndex, u32); 64]> = keys
+            .map(|(slot, db, key)| {
+                entry::prefetch(&raw const self.slots[slot.index()]);
+                (slot.index(), db, hash_key(key))
+            })
+            .collect();
+        for pass in 0..2 {
+            for &(slot, db, hash) in &batch {
+                let cell = &self.slots[slot];
+                if !cell.try_lock() {
+                    continue;
+                }
+                // SAFETY: the lock was just taken and is released below; no reference leaves this block.
+                unsafe {
+                    if let Some(data) = cell.data().db(db) {
+                        if pass == 0 { data.table.prefetch_bucket(hash) } else { data.table.prefetch_entry(hash) }
+                    }
+                    cell.unlock();
+                }
+            }
+        }
+    }
+
+    /// Empties one database or all; see [`LockedSlots::flush`].
+    pub fn flush(&self, db: Option<DbIndex>) -> Garbage {
+        self.lock_all().flush(db)
+    }
+
+    /// Exchanges two databases; see [`LockedSlots::swap`].
+    pub fn swap(&self, a: DbIndex, b: DbIndex) {
+        self.lock_all().swap(a, b);
+    }
+
+    /// Locks one slot.
+    #[inline]
+    pub fn lock_one(&self, slot: Slot) -> LockedSlots<'_> {
+        LockedSlots::one(self, slot)
+    }
+
+    /// Locks several slots, which must be ascending and distinct.
+    pub fn lock(&self, slots: &[Slot]) -> LockedSlots<'_> {
+        LockedSlots::some(self, slots)
+    }
+
+    /// Locks all slots.
+    pub fn lock_all(&self) -> LockedSlots<'_> {
+        LockedSlots::all(self)
+    }
+
+    /// Holds nothing at first. Whole-keyspace methods then lock slot by slot; methods on keys lock the slots that they
+    /// meet and keep them, while all other holders of several slots are shut out.
+    pub fn lock_none(&self) -> LockedSlots<'_> {
+        LockedSlots::none(self)
+    }
+}

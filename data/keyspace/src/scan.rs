@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Going through keys: cursors, all keys of a slot, a random key, active expiry.
+//!
+//! A cursor's low 14 bits are the slot, the others the table's own cursor. Not here: patterns and types (`SCAN`'s
+//! options). Called by the commands and, for expiry, by a background thread.
+
+use crate::clock::random;
+use crate::db::meta_of;
+use crate::keyspace::Keyspace;
+use crate::locked::LockedSlots;
+use crate::{DbIndex, ExpireStep, Meta};
+use pando_topology::{SLOT_COUNT, Slot};
+
+const SLOT_BITS: u32 = 14;
+/// Entries that one hold of a slot's lock may remove for expiry.
+const EXPIRED_PER_LOCK: usize = 64;
+
+/// Told of each key that expired, after it is gone, under its slot's lock.
+pub type ExpiredSink<'s> = dyn FnMut(Slot, DbIndex, &[u8], &mut LockedSlots<'_>) + 's;
+
+impl LockedSlots<'_> {
+    /// Emits live keys, about `count` of them, and returns the next cursor; zero starts and ends. Every key that is there
+    /// from start to end is emitted at least once. With all slots held, or slot by slot when locking on demand.
+    pub fn scan(&mut self, cursor: u64, db: DbIndex, count: usize, emit: &mut dyn FnMut(&[u8], Meta)) -> u64 {
+        let mut slot = (cursor & ((1 << SLOT_BITS) - 1)) as usize;
+        let mut within = cursor >> SLOT_BITS;
+        let mut emitted = 0;
+        loop {
+            if let Some(number) = Slot::new(slot as u16)
+                && (self.keyspace.count(slot, db) != 0 || self.holds(number))
+            {
+                within = self.scan_slot(number, within, db, count.saturating_sub(emitted).max(1), &mut |key, meta| {
+                    emitted += 1;
+                    emit(key, meta);
+                });
+            } else {
+                within = 0;
+            }
+            if within == 0 {
+                slot += 1;
+                if slot == SLOT_COUNT as usize {
+                    return 0;
+                }
+            }
+            if emitted >= count.max(1) {
+                return within << SLOT_BITS | slot as u64;
+            }
+        }
+    }
+
+    /// As `scan`, within one slot and with a cursor of its own.
+    pub fn scan_slot(
+        &mut self,
+        slot: Slot,
+        cursor: u64,
+        db: DbIndex,
+        count: usize,
+        emit: &mut dyn FnMut(&[u8], Meta),
+    ) -> u64 {
+        let (keyspace, now_ms) = (self.keyspace, self.state.now_ms);
+        self.with_slot(slot, |data| {
+            let Some(data) = data.db(db) else { return 0 };
+            let (mut seen, mut cursor) = (0, cursor as u32);
+            loop {
+                cursor = data.table.scan(cursor, &mut |entry| {
+                    seen += 1;
+                    if !entry.is_due(now_ms) {
+                        emit(entry.key(), meta_of(keyspace, entry, now_ms));
+                    }
+                });
+                if cursor == 0 || seen >= count {
+                    return u64::from(cursor);
+                }
+            }
+        })
+    }
+
+    /// Up to `max` keys of one slot, past-due ones included.
+    pub fn keys_in_slot(&mut self, slot: Slot, db: DbIndex, max: usize) -> Vec<Box<[u8]>> {
+        let mut keys = Vec::new();
+        self.with_slot(slot, |data| {
+            let Some(data) = data.db(db) else { return };
+            let mut cursor = 0;
+            while keys.len() < max {
+                cursor = data.table.scan(cursor, &mut |entry| {
+                    if keys.len() < max {
+                        keys.push(entry.key().into());
+                    }
+                });
+                if cursor == 0 {
+                    break;
+                }
+            }
+        });
+        keys
+    }
+
+    /// A live key, each about as likely as any other. `None` when there is none, or only past-due ones were met.
+    pub fn random_key(&mut self, db: DbIndex) -> Option<Box<[u8]>> {
+        let now_ms = self.state.now_ms;
+        for _ in 0..100 {
+            let all = self.keyspace.len(db);
+            if all == 0 {
+                return None;
+            }
+            let mut rest = random() % all;
+            for slot in Slot::all() {
+                let count = u64::from(self.keyspace.count(slot.index(), db));
+                if rest >= count {
+                    rest -= count;
+                    continue;
+                }
+                let key = self.with_slot(slot, |data| {
+                    let entry = data.db(db)?.table.random(random())?;
+                    (!entry.is_due(now_ms)).then(|| entry.key().into())
+                });
+                if key.is_some() {
+                    return key;
+                }
+                break;
+            }
+        }
+        None
+    }
+
+    /// Visits all live keys, slot by slot. Each slot is locked as long as it takes.
+    pub fn for_each(&mut self, db: DbIndex, visit: &mut dyn FnMut(&[u8], Meta)) {
+        for slot in Slot::all() {
+            if self.holds(slot) || self.keyspace.count(slot.index(), db) != 0 {
+                self.scan_slot(slot, 0, db, usize::MAX, visit);
+            }
+        }
+    }
+}
+
+impl Keyspace {
+    /// Removes keys that are past due, and does the upkeep of expire buckets, `budget` records at most. `deleted` is told
+    /// of each key.
+    pub fn expire_step(&self, now_ms: u64, budget: usize, deleted: &mut ExpiredSink<'_>) -> ExpireStep {
+        let mut step = ExpireStep::default();
+        let mut left = budget;
+        for slot in Slot::all() {
+            while left > 0 && self.due_ms(slot.index()) <= now_ms {
+                let mut guard = self.lock_one(slot);
+                guard.set_now(now_ms);
+                let worked = expire_in(&mut guard, slot, left.min(EXPIRED_PER_LOCK), &mut step.expired, deleted);
+                guard.state.data(self, slot.index()).is_dirty = true;
+                left = left.saturating_sub(worked.max(1));
+            }
+        }
+        step.next_due_ms = self.next_due_ms();
+        step
+    }
+}
+
+fn expire_in(
+    guard: &mut LockedSlots<'_>,
+    slot: Slot,
+    budget: usize,
+    expired: &mut usize,
+    deleted: &mut ExpiredSink<'_>,
+) -> usize {
+    let (keyspace, now_ms) = (guard.keyspace, guard.state.now_ms);
+    let dbs: Vec<DbIndex> = guard.state.data(keyspace, slot.index()).dbs().map(|(db, _)| db).collect();
+    let mut worked = 0;
+    for db in dbs {
+        while worked < budget {
+            let Some(record) = guard.state.data(keyspace, slot.index()).db_mut(db).expiry.pop(now_ms) else { break };
+            worked += 1;
+            // More than one: a second key with the same tag may be past due as well.
+            loop {
+                let table = &guard.state.data(keyspace, slot.index()).db_mut(db).table;
+                let Some(place) = table.find_by(record.hash, |entry| entry.is_due(now_ms)) else { break };
+                let key: Box<[u8]> = table.entry(place).key().into();
+                guard.db(db).remove(&key);
+                *expired += 1;
+                worked += 1;
+                deleted(slot, db, &key, guard);
+            }
+            let data = guard.state.data(keyspace, slot.index()).db_mut(db);
+            data.expiry.keep(record, &data.table);
+        }
+    }
+    worked
+}

@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The table of one database in one slot: linear hashing over 64-byte buckets of ten entries.
+//!
+//! It grows and shrinks by one bucket at a time, so there is neither a doubling spike nor a rehash. A full bucket
+//! continues in a chain of overflow buckets; entries of a chain are kept dense, so only the last bucket has gaps.
+//! Cursors go through the hash's bits in reverse, which visits every entry that stays, whatever the size does meanwhile.
+//!
+//! Not here: locks, TTLs, accounting of entries. Called by `slot` and `db`.
+
+use crate::entry::{Entry, prefetch};
+use crate::slab::Handle;
+use smallvec::SmallVec;
+use std::hash::BuildHasher;
+use std::sync::LazyLock;
+
+const PER_BUCKET: usize = 10;
+const SEGMENT: usize = 64;
+/// Entries per 100 places of primary buckets at which the table grows, and shrinks.
+const GROW_PERCENT: usize = 85;
+const SHRINK_PERCENT: usize = 50;
+
+static HASHER: LazyLock<foldhash::quality::RandomState> = LazyLock::new(foldhash::quality::RandomState::default);
+
+/// The hash by which a key is placed, tagged, and recorded in expire buckets.
+#[inline]
+pub(crate) fn hash_key(key: &[u8]) -> u32 {
+    HASHER.hash_one(key) as u32
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Bucket {
+    tags: [u8; PER_BUCKET],
+    handles: [[u8; 5]; PER_BUCKET],
+    /// Number of the next overflow bucket plus one; zero ends the chain.
+    next: u32,
+}
+const _: () = assert!(size_of::<Bucket>() == 64);
+const EMPTY: Bucket = Bucket { tags: [0; PER_BUCKET], handles: [[0; 5]; PER_BUCKET], next: 0 };
+
+impl Bucket {
+    #[inline]
+    fn len(&self) -> usize {
+        self.tags.iter().position(|&tag| tag == 0).unwrap_or(PER_BUCKET)
+    }
+
+    #[inline]
+    fn entry(&self, index: usize) -> Entry {
+        Entry(Handle::from_bytes(self.handles[index]))
+    }
+}
+
+/// Buckets in one exactly grown array up to a segment, then in segments, so that growth never copies much.
+#[derive(Default)]
+struct Buckets {
+    first: Vec<Bucket>,
+    more: Vec<Box<[Bucket; SEGMENT]>>,
+    len: u32,
+}
+
+impl Buckets {
+    #[inline]
+    fn get(&self, number: u32) -> &Bucket {
+        let number = number as usize;
+        if number < SEGMENT { &self.first[number] } else { &self.more[number / SEGMENT - 1][number % SEGMENT] }
+    }
+
+    #[inline]
+    fn get_mut(&mut self, number: u32) -> &mut Bucket {
+        let number = number as usize;
+        if number < SEGMENT { &mut self.first[number] } else { &mut self.more[number / SEGMENT - 1][number % SEGMENT] }
+    }
+
+    fn push(&mut self) -> u32 {
+        let number = self.len;
+        if (number as usize) < SEGMENT {
+            if self.first.len() == self.first.capacity() {
+                self.first.reserve_exact((self.first.len() / 8 + 1).min(SEGMENT - self.first.len()));
+            }
+            self.first.push(EMPTY);
+        } else if (number as usize).is_multiple_of(SEGMENT) {
+            self.more.push(Box::new([EMPTY; SEGMENT]));
+        }
+        self.len += 1;
+        number
+    }
+
+    fn pop(&mut self) {
+        self.len -= 1;
+        let len = self.len as usize;
+        if len < SEGMENT {
+            self.first.truncate(len);
+            if self.first.capacity() > len + len / 4 + 1 {
+                self.first.shrink_to(len + len / 8);
+            }
+        } else if len.is_multiple_of(SEGMENT) {
+            self.more.pop();
+            if self.more.capacity() > 64 && self.more.capacity() > self.more.len() * 4 {
+                self.more.shrink_to(self.more.len() * 2);
+            }
+        } else {
+            *self.get_mut(self.len) = EMPTY;
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.first.capacity() * size_of::<Bucket>()
+            + self.more.len() * SEGMENT * size_of::<Bucket>()
+            + self.more.capacity() * size_of::<usize>()
+    }
+}
+
+/// A place in the table; valid until the table changes its shape.
+#[derive(Copy, Clone)]
+pub(crate) struct Place {
+    primary: u32,
+    /// Overflow bucket plus one, zero for the primary.
+    overflow: u32,
+    index: u8,
+}
+
+#[derive(Default)]
+pub(crate) struct Table {
+    primary: Buckets,
+    overflow: Buckets,
+    len: usize,
+}
+
+#[inline]
+fn tag_of(hash: u32) -> u8 {
+    ((hash >> 24) as u8).max(1)
+}
+
+impl Table {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes of the buckets.
+    pub(crate) fn bytes(&self) -> usize {
+        self.primary.bytes() + self.overflow.bytes()
+    }
+
+    /// Bits of the hash that choose the bucket of `hash`, and the bucket.
+    #[inline]
+    fn address(&self, hash: u32) -> (u32, u32) {
+        let count = u64::from(self.primary.len);
+        let level = count.ilog2();
+        let wide = u64::from(hash) & ((2u64 << level) - 1);
+        if wide < count {
+            let narrow = wide & ((1 << level) - 1);
+            // A bucket that has not been split yet is still chosen by `level` bits.
+            let is_split = narrow < count - (1 << level);
+            (level + u32::from(is_split), wide as u32)
+        } else {
+            (level, (wide & ((1 << level) - 1)) as u32)
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, primary: u32, overflow: u32) -> &Bucket {
+        if overflow == 0 { self.primary.get(primary) } else { self.overflow.get(overflow - 1) }
+    }
+
+    #[inline]
+    fn bucket_mut(&mut self, primary: u32, overflow: u32) -> &mut Bucket {
+        if overflow == 0 { self.primary.get_mut(primary) } else { self.overflow.get_mut(overflow - 1) }
+    }
+
+    /// The first entry with the tag of `hash` in its bucket that `is_it` accepts.
+    #[inline]
+    pub(crate) fn find_by(&self, hash: u32, mut is_it: impl FnMut(Entry) -> bool) -> Option<Place> {
+        if self.len == 0 {
+            return None;
+        }
+        let primary = self.address(hash).1;
+        let tag = tag_of(hash);
+        let mut overflow = 0;
+        loop {
+            let bucket = self.bucket(primary, overflow);
+            for index in 0..PER_BUCKET {
+                if bucket.tags[index] == tag && is_it(bucket.entry(index)) {
+                    return Some(Place { primary, overflow, index: index as u8 });
+                }
+            }
+            overflow = bucket.next;
+            if overflow == 0 {
+                return None;
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, hash: u32, key: &[u8]) -> Option<Place> {
+        self.find_by(hash, |entry| entry.key() == key)
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, place: Place) -> Entry {
+        self.bucket(place.primary, place.overflow).entry(usize::from(place.index))
+    }
+
+    /// Puts another entry of the same key in the place; the caller disposes of the old one.
+    pub(crate) fn replace(&mut self, place: Place, entry: Entry) {
+        self.bucket_mut(place.primary, place.overflow).handles[usize::from(place.index)] = entry.0.to_bytes();
+    }
+
+    /// Adds an entry whose key is not in the table.
+    pub(crate) fn insert(&mut self, hash: u32, entry: Entry) {
+        if self.primary.len == 0 {
+            self.primary.push();
+        }
+        if (self.len + 1) * 100 > self.primary.len as usize * PER_BUCKET * GROW_PERCENT && self.primary.len < u32::MAX {
+            self.split();
+        }
+        let primary = self.address(hash).1;
+        self.append(primary, tag_of(hash), entry.0.to_bytes());
+        self.len += 1;
+    }
+
+    fn append(&mut self, primary: u32, tag: u8, handle: [u8; 5]) {
+        let mut overflow = 0;
+        loop {
+            let bucket = self.bucket(primary, overflow);
+            let len = bucket.len();
+            if len < PER_BUCKET {
+                let bucket = self.bucket_mut(primary, overflow);
+                bucket.tags[len] = tag;
+                bucket.handles[len] = handle;
+                return;
+            }
+            if bucket.next == 0 {
+                let number = self.overflow.push() + 1;
+                self.bucket_mut(primary, overflow).next = number;
+            }
+            overflow = self.bucket(primary, overflow).next;
+        }
+    }
+
+    /// Takes the entry out; the caller disposes of it.
+    pub(crate) fn remove(&mut self, place: Place) -> Entry {
+        let removed = self.entry(place);
+        let (mut before, mut tail) = (0, 0);
+        loop {
+            let next = self.bucket(place.primary, tail).next;
+            if next == 0 {
+                break;
+            }
+            (before, tail) = (tail, next);
+        }
+        let last_bucket = self.bucket_mut(place.primary, tail);
+        let last = last_bucket.len() - 1;
+        let (tag, handle) = (last_bucket.tags[last], last_bucket.handles[last]);
+        let hole = self.bucket_mut(place.primary, place.overflow);
+        hole.tags[usize::from(place.index)] = tag;
+        hole.handles[usize::from(place.index)] = handle;
+        let last_bucket = self.bucket_mut(place.primary, tail);
+        last_bucket.tags[last] = 0;
+        last_bucket.handles[last] = [0; 5];
+        if last == 0 && tail != 0 {
+            self.bucket_mut(place.primary, before).next = 0;
+            self.free_overflow(tail - 1);
+        }
+        self.len -= 1;
+        if self.len == 0 {
+            *self = Table::default();
+        } else if self.primary.len > 1 && self.len * 100 < self.primary.len as usize * PER_BUCKET * SHRINK_PERCENT {
+            self.merge();
+        }
+        removed
+    }
+
+    /// Gives up an unlinked overflow bucket; the last one takes its number, so that the array has no holes.
+    fn free_overflow(&mut self, number: u32) {
+        let last = self.overflow.len - 1;
+        if number != last {
+            let moved = *self.overflow.get(last);
+            let primary = self.address(hash_key(moved.entry(0).key())).1;
+            let mut overflow = 0;
+            loop {
+                let bucket = self.bucket_mut(primary, overflow);
+                if bucket.next == last + 1 {
+                    bucket.next = number + 1;
+                    break;
+                }
+                overflow = bucket.next;
+                debug_assert_ne!(overflow, 0, "every overflow bucket is in the chain of its entries");
+            }
+            *self.overflow.get_mut(number) = moved;
+        }
+        self.overflow.pop();
+    }
+
+    /// Takes a whole chain out of the table.
+    fn drain(&mut self, primary: u32) -> SmallVec<[(u8, [u8; 5]); 32]> {
+        let mut entries = SmallVec::new();
+        let mut numbers = SmallVec::<[u32; 8]>::new();
+        let mut overflow = 0;
+        loop {
+            let bucket = self.bucket(primary, overflow);
+            for index in 0..bucket.len() {
+                bucket.entry(index).prefetch();
+                entries.push((bucket.tags[index], bucket.handles[index]));
+            }
+            overflow = bucket.next;
+            if overflow == 0 {
+                break;
+            }
+            numbers.push(overflow - 1);
+        }
+        *self.primary.get_mut(primary) = EMPTY;
+        // Descending: the bucket that moves into a gap is then never one of those that are to go.
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        for number in numbers {
+            self.free_overflow(number);
+        }
+        entries
+    }
+
+    fn split(&mut self) {
+        let count = self.primary.len;
+        let old = count - (1 << count.ilog2());
+        let entries = self.drain(old);
+        self.primary.push();
+        for (tag, handle) in entries {
+            let hash = hash_key(Entry(Handle::from_bytes(handle)).key());
+            let primary = self.address(hash).1;
+            self.append(primary, tag, handle);
+        }
+    }
+
+    fn merge(&mut self) {
+        let last = self.primary.len - 1;
+        let entries = self.drain(last);
+        self.primary.pop();
+        let image = last - (1 << last.ilog2());
+        for (tag, handle) in entries {
+            self.append(image, tag, handle);
+        }
+    }
+
+    /// Visits the bucket at `cursor` and returns the next cursor, zero after the last bucket.
+    pub(crate) fn scan(&self, cursor: u32, visit: &mut dyn FnMut(Entry)) -> u32 {
+        if self.len == 0 {
+            return 0;
+        }
+        let (bits, primary) = self.address(cursor);
+        let mut overflow = 0;
+        loop {
+            let bucket = self.bucket(primary, overflow);
+            for index in 0..bucket.len() {
+                visit(bucket.entry(index));
+            }
+            overflow = bucket.next;
+            if overflow == 0 {
+                break;
+            }
+        }
+        let mask = ((1u64 << bits) - 1) as u32;
+        (cursor | !mask).reverse_bits().wrapping_add(1).reverse_bits()
+    }
+
+    pub(crate) fn for_each(&self, visit: &mut dyn FnMut(Entry)) {
+        for buckets in [&self.primary, &self.overflow] {
+            for number in 0..buckets.len {
+                let bucket = buckets.get(number);
+                (0..bucket.len()).for_each(|index| visit(bucket.entry(index)));
+            }
+        }
+    }
+
+    /// An entry, uniformly enough: `random` chooses the bucket and the entry.
+    pub(crate) fn random(&self, random: u64) -> Option<Entry> {
+        if self.len == 0 {
+            return None;
+        }
+        let count = u64::from(self.primary.len);
+        for step in 0..count {
+            let primary = ((random % count + step) % count) as u32;
+            let mut entries = SmallVec::<[Entry; 32]>::new();
+            let mut overflow = 0;
+            loop {
+                let bucket = self.bucket(primary, overflow);
+                entries.extend((0..bucket.len()).map(|index| bucket.entry(index)));
+                overflow = bucket.next;
+                if overflow == 0 {
+                    break;
+                }
+            }
+            if !entries.is_empty() {
+                return Some(entries[(random >> 32) as usize % entries.len()]);
+            }
+        }
+        None
+    }
+
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, hash: u32) {
+        if self.len != 0 {
+            prefetch(self.primary.get(self.address(hash).1));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, hash: u32) {
+        if self.len != 0 {
+            let bucket = self.primary.get(self.address(hash).1);
+            let tag = tag_of(hash);
+            for index in 0..PER_BUCKET {
+                if bucket.tags[index] == tag {
+                    bucket.entry(index).prefetch();
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.len != 0 {
+            self.for_each(&mut Entry::free);
+        }
+    }
+}
