@@ -15,10 +15,10 @@ fn main() {
     let summaries: Value = read_json("summaries.json");
     let mut commands: Vec<&Value> = array(&root, "commands").iter().collect();
     commands.sort_by_key(|command| text(command, "name"));
-    let mut out = Generator { summaries, next_id: 0, code: String::new() };
+    let mut out = Generator { summaries, next_id: 0 };
     let mut rows = String::new();
     for command in &commands {
-        rows.push_str(&out.command(command, 1));
+        rows.push_str(&out.command(command));
         rows.push_str(",\n");
     }
     let count = commands.len();
@@ -27,8 +27,7 @@ fn main() {
         "/// Every command of the reference server, sorted by name; containers hold their subcommands.\n\
          pub static COMMANDS: [CommandSpec; {count}] = [\n{rows}];\n\
          /// Ids of commands and subcommands are below this.\n\
-         pub const COMMAND_ID_COUNT: usize = {ids};\n{}",
-        out.code
+         pub const COMMAND_ID_COUNT: usize = {ids};\n"
     );
     let path = Path::new(&env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("command_table.rs");
     fs::write(path, code).expect("the output directory is writable");
@@ -42,17 +41,16 @@ fn read_json(name: &str) -> Value {
 struct Generator {
     summaries: Value,
     next_id: u16,
-    code: String,
 }
 
 impl Generator {
-    fn command(&mut self, command: &Value, depth: usize) -> String {
+    fn command(&mut self, command: &Value) -> String {
         let id = self.next_id;
         self.next_id += 1;
         let name = text(command, "name");
         let mut subcommands: Vec<&Value> = array(command, "subcommands").iter().collect();
         subcommands.sort_by_key(|sub| text(sub, "name"));
-        let subs: Vec<String> = subcommands.iter().map(|sub| self.command(sub, depth + 1)).collect();
+        let subs: Vec<String> = subcommands.iter().map(|sub| self.command(sub)).collect();
         let summary = self.summaries.get(name).and_then(Value::as_str).unwrap_or("");
         let mut out = String::new();
         write!(
@@ -140,10 +138,7 @@ fn key_spec(spec: &Value) -> String {
         ),
         _ => "FindKeys::Unknown".to_owned(),
     };
-    let mut bits = String::from("0");
-    for flag in texts(spec, "flags") {
-        write!(bits, " | KeyFlags::{}.0", flag.to_uppercase()).expect("writing to a string");
-    }
+    let bits = union(texts(spec, "flags").iter().map(|flag| format!("KeyFlags::{}.0", flag.to_uppercase())));
     format!(
         "KeySpec {{ notes: {:?}, flags: KeyFlags({bits}), begin_search: {begin}, find_keys: {find} }}",
         text(spec, "notes")
@@ -162,22 +157,18 @@ fn hidden_flags(name: &str) -> &'static [&'static str] {
 }
 
 fn flag_bits(command: &Value, name: &str) -> String {
-    let mut bits = String::from("0");
-    for flag in texts(command, "flags") {
-        write!(bits, " | Flags::{}.0", flag.to_uppercase()).expect("writing to a string");
-    }
-    for flag in hidden_flags(name) {
-        write!(bits, " | Flags::{flag}.0").expect("writing to a string");
-    }
-    bits
+    let shown = texts(command, "flags");
+    union(shown.iter().chain(hidden_flags(name)).map(|flag| format!("Flags::{}.0", flag.to_uppercase())))
 }
 
 fn category_bits(command: &Value) -> String {
-    let mut bits = String::from("0");
-    for category in texts(command, "acl_categories") {
-        write!(bits, " | AclCategories::{}.0", category.trim_start_matches('@').to_uppercase()).expect("writing to a string");
-    }
-    bits
+    let categories = texts(command, "acl_categories");
+    union(categories.iter().map(|category| format!("AclCategories::{}.0", category.trim_start_matches('@').to_uppercase())))
+}
+
+fn union(bits: impl Iterator<Item = String>) -> String {
+    let bits: Vec<String> = bits.collect();
+    if bits.is_empty() { "0".to_owned() } else { bits.join(" | ") }
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

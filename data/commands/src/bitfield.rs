@@ -120,7 +120,8 @@ fn read_operations(ctx: &Ctx<'_, '_>, args: Args<'_>) -> Result<Vec<Operation>, 
         }
         let is_set = is_word(word, "SET") && left >= 3;
         let is_get = is_word(word, "GET") && left >= 2;
-        if !is_set && !is_get && !(is_word(word, "INCRBY") && left >= 3) {
+        let is_incrby = is_word(word, "INCRBY") && left >= 3;
+        if !(is_get || is_set || is_incrby) {
             return Err(CommandError::Syntax);
         }
         let (signed, bits) = read_type(args[at + 1])?;

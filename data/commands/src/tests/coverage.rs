@@ -67,3 +67,14 @@ fn unimplemented_commands_are_unknown() {
         assert_eq!(lookup(words), expected);
     }
 }
+
+#[test]
+fn every_data_command_has_a_summary() {
+    let registry = Registry::new(&[]);
+    for spec in registry.commands() {
+        assert!(!spec.summary.is_empty(), "{} needs a line in summaries.json", spec.name);
+        for sub in registry.subcommands(spec) {
+            assert!(!sub.summary.is_empty(), "{} needs a line in summaries.json", sub.name);
+        }
+    }
+}
