@@ -21,6 +21,8 @@ mod roots;
 mod rules;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use codec::{DecodeError, decode_fields, encode_fields, from_argv, to_argv};
 pub use command::{Command, JoinShard, NodeInfo, Outcome, Proposal, PromoteReason, RequestId};

@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Tables of commands and outcomes, and properties of the two written forms: random histories keep the
+//! invariants, survive the log form and the snapshot form, and replicas of the state agree.
+
+use crate::*;
+use pando_topology::{ClusterId, ClusterMap, Incarnation, Node, NodeId, Role, ShardId, Slot, SlotSet, TopologyVersion};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+fn id(n: u8) -> NodeId {
+    NodeId::from_bytes([n; 20])
+}
+fn sid(n: u8) -> ShardId {
+    ShardId::from_bytes([n; 20])
+}
+fn slots(text: &str) -> SlotSet {
+    text.parse().expect("slots")
+}
+fn slot(n: u16) -> Slot {
+    Slot::new(n).expect("slot")
+}
+
+fn join(n: u8, epoch: u64, claimed: &str) -> Command {
+    let mut node = Node::new(id(n), "127.0.0.1", 7000 + u16::from(n));
+    node.incarnation = Incarnation(1);
+    node.root_id = Some(u64::from(n));
+    Command::Join { node, shard: Some(JoinShard { id: sid(n), epoch, slots: slots(claimed) }) }
+}
+fn promote(shard: u8, to: u8, expect_epoch: u64, told_at: u64) -> Command {
+    Command::Promote {
+        shard: sid(shard),
+        to: id(to),
+        incarnation: Incarnation(1),
+        expect_epoch,
+        told_at: TopologyVersion(told_at),
+        reason: PromoteReason::Failed,
+    }
+}
+fn confirm(n: u8, incarnation: u64, expect_epoch: u64) -> Command {
+    Command::ConfirmPrimary { shard: sid(n), node: id(n), incarnation: Incarnation(incarnation), expect_epoch }
+}
+fn register(n: u8, incarnation: u64) -> Command {
+    let info = NodeInfo::of(&Node::new(id(n), "10.0.0.1", 1));
+    Command::Register { node: id(n), incarnation: Incarnation(incarnation), info }
+}
+
+struct Runner(RootState);
+
+impl Runner {
+    fn new() -> Runner {
+        Runner(RootState::new())
+    }
+    fn request(&mut self, request: u128, command: Command) -> Applied {
+        let before = self.0.map().clone();
+        let applied = self.0.apply(self.0.applied() + 1, &Proposal { request: RequestId(request), command });
+        self.0.check_invariants();
+        let mut copy = before.clone();
+        match &applied.delta {
+            Some(delta) => copy.apply(delta).expect("the delta leads to the new map"),
+            None => assert_eq!(before, *self.0.map()),
+        }
+        assert_eq!(copy, *self.0.map());
+        applied
+    }
+    fn run(&mut self, command: Command) -> Outcome {
+        self.request(0, command).outcome
+    }
+    fn ok(&mut self, command: Command) -> &mut Runner {
+        let what = format!("{command:?}");
+        let outcome = self.run(command);
+        assert!(outcome.is_done(), "{what}: {outcome:?}");
+        self
+    }
+    fn refused(&mut self, command: Command, text: &str) -> &mut Runner {
+        let what = format!("{command:?}");
+        assert_eq!(self.run(command), Outcome::Refused(text.into()), "{what}");
+        self
+    }
+    fn map(&self) -> &ClusterMap {
+        self.0.map()
+    }
+}
+
+const UNKNOWN: &str = "ERR Unknown node 6363636363636363636363636363636363636363";
+
+/// Nodes 1 (slots 0-99, epoch 1), 2 (100-199, epoch 2), 3 (replica of 1), 4 (empty, epoch 4).
+fn cluster() -> Runner {
+    let mut r = Runner::new();
+    r.ok(Command::Init { cluster_id: ClusterId::from_bytes([7; 20]) });
+    r.ok(join(1, 1, "0-99")).ok(join(2, 2, "100-199")).ok(join(3, 3, "")).ok(join(4, 4, ""));
+    r.ok(Command::Replicate { node: id(3), of: id(1) });
+    r
+}
+
+#[test]
+fn slots_are_given_and_taken_in_valkeys_words() {
+    let mut r = cluster();
+    r.refused(Command::AddSlots { node: id(4), slots: slots("99-100 300") }, "ERR Slot 99 is already busy");
+    r.refused(Command::AddSlots { node: id(99), slots: slots("1") }, UNKNOWN);
+    r.refused(
+        Command::AddSlots { node: id(3), slots: slots("300") },
+        "ERR A replica can't own slots or a config epoch, only its primary can",
+    );
+    r.ok(Command::AddSlots { node: id(4), slots: slots("300-310") });
+    assert_eq!(r.map().primary_of(slot(305)).map(|n| n.id), Some(id(4)));
+    r.refused(Command::DelSlots { node: id(4), slots: slots("311") }, "ERR Slot 311 is already unassigned");
+    r.refused(Command::DelSlots { node: id(4), slots: slots("0") }, "ERR Slots are not served by this node.");
+    r.ok(Command::DelSlots { node: id(4), slots: slots("300-304") });
+    let move_to_4 = |consent| Command::SetSlotOwner { slots: slots("0-9"), to: id(4), consent };
+    let text = format!("ERR Slot 0 belongs to node {}, which has not agreed", id(1));
+    r.refused(move_to_4(None), &text).refused(move_to_4(Some(id(2))), &text).ok(move_to_4(Some(id(1))));
+    assert_eq!(r.map().shard(&sid(4)).map(|s| s.slots.to_string()), Some("0-9 305-310".into()));
+    r.ok(Command::FlushSlots { node: id(4) });
+    assert!(r.map().owner_of(slot(0)).is_none());
+}
+
+#[test]
+fn a_join_keeps_contested_slots_with_the_higher_epoch() {
+    let mut r = cluster();
+    r.ok(join(5, 2, "150-250")).ok(join(6, 9, "0-9 240-260"));
+    let owned = |n: u8| r.map().shard(&sid(n)).map(|s| (s.slots.to_string(), s.epoch));
+    assert_eq!(owned(1), Some(("10-99".into(), 1)));
+    assert_eq!(owned(2), Some(("100-199".into(), 2)));
+    assert_eq!(owned(5), Some(("200-239".into(), 5)), "the epoch was taken, so it got the next one");
+    assert_eq!(owned(6), Some(("0-9 240-260".into(), 9)));
+    assert_eq!(r.map().current_epoch(), 9);
+}
+
+#[test]
+fn replicas_come_and_go() {
+    let mut r = cluster();
+    r.refused(Command::Replicate { node: id(4), of: id(99) }, UNKNOWN);
+    r.refused(Command::Replicate { node: id(4), of: id(4) }, "ERR Can't replicate myself");
+    r.refused(Command::Replicate { node: id(4), of: id(3) }, "ERR I can only replicate a master, not a replica.");
+    r.refused(
+        Command::Replicate { node: id(2), of: id(1) },
+        "ERR To set a master the node must be empty and without assigned slots.",
+    );
+    r.ok(Command::Replicate { node: id(4), of: id(2) }).ok(Command::Replicate { node: id(4), of: id(1) });
+    assert_eq!(r.map().shard(&sid(1)).map(|s| s.replicas.clone()), Some(vec![id(3), id(4)]));
+    assert!(r.map().shard(&sid(4)).is_none(), "its own shard went with it");
+    r.ok(Command::Detach { node: id(3), shard: sid(33) });
+    assert_eq!(r.map().role_of(&id(3)), Some(Role::Primary));
+}
+
+#[test]
+fn forget_is_answered_once_by_the_map_and_then_from_memory() {
+    let mut r = cluster();
+    let forget = |node: u8, by: u8| Command::Forget { node: id(node), by: id(by) };
+    r.refused(forget(1, 1), "ERR I tried hard but I can't forget myself...");
+    r.refused(forget(99, 1), UNKNOWN);
+    r.refused(forget(1, 3), "ERR Can't forget my master!");
+    r.refused(forget(2, 1), &format!("ERR Node {} still owns slots", id(2)));
+    r.ok(forget(4, 1)).ok(forget(4, 2)).ok(forget(4, 3));
+    r.ok(join(4, 4, "")).ok(Command::MarkFailed { nodes: vec![id(2)] }).ok(forget(2, 1));
+    assert!(r.map().owner_of(slot(100)).is_none());
+}
+
+#[test]
+fn a_reset_node_leaves() {
+    let mut r = cluster();
+    r.ok(Command::Reset { node: id(1), hard: false });
+    let shard = r.map().shard(&sid(1)).cloned().expect("inherited");
+    assert_eq!((shard.primary, shard.slots.is_empty(), shard.replicas.len()), (id(3), true, 0));
+    let mut alone = Runner::new();
+    alone.ok(join(1, 5, "0-9")).ok(Command::Reset { node: id(1), hard: true });
+    assert_eq!(alone.map().config_epoch_of(&id(1)), 0);
+}
+
+#[test]
+fn promotions_are_guarded() {
+    let mut r = cluster();
+    let told = r.map().node(&id(3)).map(|n| n.promotable_since.get()).expect("node");
+    let text = format!("ERR No primary of shard {} has told node {} that it needs its promise", sid(1), id(3));
+    r.refused(promote(1, 3, 1, told - 1), &text);
+    r.refused(promote(1, 3, 2, told), &format!("ERR Shard {} is at epoch 1, not 2", sid(1)));
+    r.refused(promote(1, 4, 1, told), &format!("ERR Node {} is not a replica of shard {}", id(4), sid(1)));
+    r.ok(Command::MarkFailed { nodes: vec![id(3)] });
+    r.refused(promote(1, 3, 1, told), &format!("ERR Node {} has failed", id(3)));
+    r.ok(Command::ClearFailed { nodes: vec![id(3)] }).refused(promote(1, 3, 1, told), &text);
+    let told = r.map().version().get();
+    r.ok(register(3, 2)).refused(promote(1, 3, 1, told), &format!("ERR Node {} has been restarted", id(3)));
+    let mut r = cluster();
+    let told = r.map().version().get();
+    r.ok(promote(1, 3, 1, told));
+    let shard = r.map().shard(&sid(1)).cloned().expect("shard");
+    assert_eq!((shard.primary, shard.epoch, shard.reign), (id(3), 5, r.map().version()));
+    assert_eq!(shard.replicas, [id(1)]);
+    r.refused(confirm(1, 1, 1), &format!("ERR Shard {} is at epoch 5, not 1", sid(1)));
+}
+
+#[test]
+fn a_restarted_primary_reigns_only_when_confirmed() {
+    let mut r = cluster();
+    r.ok(register(1, 2)).refused(register(1, 1), "ERR A newer process of this node has registered");
+    let reign = |r: &Runner| r.map().shard(&sid(1)).map(|s| (s.primary_incarnation.get(), s.epoch));
+    assert_eq!(reign(&r), Some((1, 1)));
+    r.ok(confirm(1, 2, 1));
+    assert_eq!(reign(&r), Some((2, 5)), "a rival promotion decided before is refused");
+    let mut alone = Runner::new();
+    alone.ok(join(1, 0, "")).ok(register(1, 2)).ok(confirm(1, 2, 0));
+    assert_eq!(reign(&alone), Some((2, 0)), "alone it keeps its epoch");
+}
+
+#[test]
+fn config_epochs() {
+    let mut r = Runner::new();
+    let set = |epoch| Command::SetConfigEpoch { node: id(1), epoch };
+    r.ok(join(1, 0, "")).ok(set(7)).refused(set(8), "ERR Node config epoch is already non-zero");
+    assert_eq!(r.run(Command::BumpEpoch { node: id(1) }), Outcome::Answer("STILL 7".into()));
+    r.ok(join(2, 0, ""));
+    r.refused(set(9), "ERR The user can assign a config epoch only when the node does not know any other node.");
+    assert_eq!(r.run(Command::BumpEpoch { node: id(2) }), Outcome::Answer("BUMPED 8".into()));
+}
+
+#[test]
+fn a_request_has_its_effect_once() {
+    let mut r = cluster();
+    let add = Command::AddSlots { node: id(4), slots: slots("500") };
+    assert!(r.request(42, add.clone()).delta.is_some());
+    let again = r.request(42, add.clone());
+    assert_eq!((again.outcome, again.delta), (Outcome::Done, None));
+    assert_eq!(r.run(add), Outcome::Refused("ERR Slot 500 is already busy".into()));
+    for request in 0..REQUESTS_MAX as u128 + 10 {
+        r.0.apply(r.0.applied() + 1, &Proposal { request: RequestId(1000 + request), command: Command::Batch(vec![]) });
+    }
+    r.0.check_invariants();
+}
+
+#[test]
+fn roots_are_exchanged_in_two_steps() {
+    let mut r = cluster();
+    let all_live = |_: &NodeId| true;
+    let ids = |voters: BTreeMap<NodeId, u64>| voters.into_values().collect::<Vec<_>>();
+    let set = |r: &Runner, voters: &[u8]| Command::SetRoots {
+        voters: voters.iter().map(|n| (id(*n), u64::from(*n))).collect(),
+        expect_since: r.map().roots().since,
+    };
+    assert_eq!(ids(desired_voters(r.map(), 5, all_live)), [1], "too few for five");
+    let first = set(&r, &[1]);
+    r.ok(first);
+    assert_eq!(ids(desired_voters(r.map(), 3, all_live)), [1, 2, 3]);
+    assert_eq!(ids(desired_voters(r.map(), 3, |n| *n != id(2))), [1, 3, 4]);
+    let grow = set(&r, &[1, 2, 3]);
+    r.ok(grow);
+    let since = r.map().roots().since;
+    assert!(r.map().roots().is_quorum(|n| [id(1), id(2)].contains(n)));
+    assert!(!r.map().roots().is_quorum(|n| [id(3), id(2)].contains(n)), "the former root must agree");
+    let early = set(&r, &[4]);
+    r.refused(early, "ERR The set of roots is being changed");
+    let desired = desired_voters(r.map(), 3, all_live);
+    assert_eq!(next_root_step(r.map(), &desired, |_, _| false), RootStep::Stay);
+    assert_eq!(next_root_step(r.map(), &desired, |n, v| *n == id(1) && v == since), RootStep::Settle(since));
+    r.ok(Command::SettleRoots { expect_since: since });
+    assert!(r.map().roots().is_quorum(|n| [id(3), id(2)].contains(n)));
+    r.ok(Command::Forget { node: id(3), by: id(1) });
+    assert_eq!(ids(desired_voters(r.map(), 3, all_live)), [1, 2, 4]);
+    assert_eq!(ids(desired_voters(r.map(), 5, all_live)), [1, 2, 4], "an odd number when one was forgotten");
+}
+
+#[test]
+fn the_log_form_is_frozen() {
+    let entry = Proposal { request: RequestId(0xab), command: Command::AddSlots { node: id(1), slots: slots("0-9 20") } };
+    let argv: Vec<String> = to_argv(17, &entry).into_iter().map(|a| String::from_utf8(a).expect("text")).collect();
+    assert_eq!(
+        argv,
+        [
+            "HSET",
+            "metaspace:entry:17",
+            "kind",
+            "AddSlots",
+            "request",
+            "000000000000000000000000000000ab",
+            "node",
+            "\"0101010101010101010101010101010101010101\"",
+            "slots",
+            "[[0,9],[20,20]]",
+        ]
+    );
+    assert_eq!(from_argv(&argv), Ok((17, entry)));
+    for bad in [&["SET", "metaspace:entry:1"][..], &["HSET", "x"], &["HSET", "metaspace:entry:1", "kind"]] {
+        assert_eq!(from_argv(bad), Err(DecodeError::NotAnEntry), "{bad:?}");
+    }
+}
+
+#[test]
+fn the_snapshot_form_is_frozen() {
+    let mut r = Runner::new();
+    r.ok(join(1, 1, "0-9"));
+    let pairs: Vec<String> = r.0.to_pairs().into_iter().map(|(k, v)| format!("{k} {v}")).collect();
+    assert_eq!(
+        pairs[0],
+        "metaspace:meta {\"applied\":1,\"cluster_id\":\"0000000000000000000000000000000000000000\",\"current_epoch\":1,\
+         \"format\":1,\"roots\":{\"previous\":null,\"since\":0,\"voters\":{}},\"version\":1}"
+    );
+    assert_eq!(
+        pairs[4],
+        "metaspace:shard:0101010101010101010101010101010101010101 {\"epoch\":1,\
+         \"id\":\"0101010101010101010101010101010101010101\",\"primary\":\"0101010101010101010101010101010101010101\",\
+         \"primary_incarnation\":1,\"reign\":1,\"replicas\":[],\"slots\":[[0,9]]}"
+    );
+    let none: [(&str, &str); 0] = [];
+    assert_eq!(RootState::from_pairs(none), Err(SnapshotError::NoMeta));
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let node = 1u8..7;
+    let set = (0u16..40, 0u16..5).prop_map(|(first, more)| slots(&format!("{first}-{}", first + more)));
+    let leaf = prop_oneof![
+        (node.clone(), 0u64..5, set.clone()).prop_map(|(n, e, s)| join(n, e, &s.to_string())),
+        (node.clone(), 1u64..4).prop_map(|(n, i)| register(n, i)),
+        (node.clone(), node.clone()).prop_map(|(a, b)| Command::Forget { node: id(a), by: id(b) }),
+        (node.clone(), any::<bool>()).prop_map(|(n, hard)| Command::Reset { node: id(n), hard }),
+        (node.clone(), set.clone()).prop_map(|(n, slots)| Command::AddSlots { node: id(n), slots }),
+        (node.clone(), set.clone()).prop_map(|(n, slots)| Command::DelSlots { node: id(n), slots }),
+        node.clone().prop_map(|n| Command::FlushSlots { node: id(n) }),
+        (node.clone(), node.clone(), set).prop_map(|(a, b, slots)| Command::SetSlotOwner {
+            slots,
+            to: id(a),
+            consent: Some(id(b)),
+        }),
+        (node.clone(), node.clone()).prop_map(|(a, b)| Command::Replicate { node: id(a), of: id(b) }),
+        (node.clone(), node.clone()).prop_map(|(n, s)| Command::Detach { node: id(n), shard: sid(s) }),
+        (node.clone(), node.clone(), 0u64..9, 0u64..99).prop_map(|(s, n, e, t)| promote(s, n, e, t)),
+        (node.clone(), 1u64..4, 0u64..9).prop_map(|(n, i, e)| confirm(n, i, e)),
+        node.clone().prop_map(|n| Command::MarkFailed { nodes: vec![id(n)] }),
+        node.clone().prop_map(|n| Command::ClearFailed { nodes: vec![id(n)] }),
+        (node.clone(), 1u64..9).prop_map(|(n, epoch)| Command::SetConfigEpoch { node: id(n), epoch }),
+        node.clone().prop_map(|n| Command::BumpEpoch { node: id(n) }),
+        (node, 0u64..30).prop_map(|(n, since)| Command::SetRoots {
+            voters: [(id(n), u64::from(n))].into(),
+            expect_since: TopologyVersion(since),
+        }),
+        (0u64..30).prop_map(|since| Command::SettleRoots { expect_since: TopologyVersion(since) }),
+    ];
+    leaf.prop_recursive(1, 4, 3, |inner| proptest::collection::vec(inner, 0..3).prop_map(Command::Batch))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn histories_survive_both_written_forms(history in proptest::collection::vec((0u128..40, any_command()), 0..60)) {
+        let mut r = Runner::new();
+        let mut twin = RootState::new();
+        for (request, command) in history {
+            let entry = Proposal { request: RequestId(request), command };
+            let (index, read) = from_argv(&to_argv(r.0.applied() + 1, &entry)).expect("what was written");
+            prop_assert_eq!(&read, &entry);
+            let theirs = twin.apply(index, &read);
+            prop_assert_eq!(r.request(request, entry.command), theirs);
+        }
+        prop_assert_eq!(&twin, &r.0);
+        prop_assert_eq!(RootState::from_pairs(twin.to_pairs()), Ok(twin));
+    }
+}
