@@ -239,11 +239,6 @@ impl Core {
         self.status.clone()
     }
 
-    #[cfg(test)]
-    pub fn handler(&self) -> RaftHandler {
-        self.handler.clone()
-    }
-
     pub async fn compact(&self) -> Result<(), String> {
         let before = self.status.borrow().last_applied;
         self.raft.trigger().snapshot().await.map_err(|e| e.to_string())?;

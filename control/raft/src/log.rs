@@ -117,6 +117,7 @@ impl Log {
     }
 
     /// Length of the file.
+    #[cfg(test)]
     pub fn file_bytes(&self) -> u64 {
         self.shared.size.bytes.load(Ordering::Relaxed)
     }

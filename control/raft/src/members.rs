@@ -9,8 +9,8 @@ use openraft::errors::{ClientWriteError, RaftError};
 use pando_topology::NodeId;
 use tokio::sync::watch;
 
-use crate::error::MembersError;
-use crate::handle::{Raft, leader_of, voter_of_node};
+use crate::error::{MembersError, ReadError};
+use crate::handle::{Core, Raft, leader_of, voter_of_node};
 use crate::status::Status;
 use crate::types::{RootAddress, Types, VoterId};
 
@@ -20,7 +20,7 @@ impl Raft {
     /// Adds a member without a vote and waits until it has caught up. Its process must be running
     /// ([`Raft::start`], [`Raft::voter`]) and its listener must serve [`Raft::handler`].
     pub async fn add_learner(&self, voter: VoterId, address: RootAddress) -> Result<(), MembersError> {
-        let core = self.core();
+        let core = self.settled().await?;
         done(core.within(core.raft.add_learner(voter, address, true)).await)
     }
 
@@ -28,7 +28,7 @@ impl Raft {
     /// that lose their vote leave. They must have been added as learners. Finishes a change that an
     /// earlier leader left half done.
     pub async fn change_voters(&self, voters: BTreeSet<VoterId>) -> Result<(), MembersError> {
-        let core = self.core();
+        let core = self.settled().await?;
         done(core.within(core.raft.change_membership(voters, false)).await)
     }
 
@@ -43,13 +43,13 @@ impl Raft {
 
     /// Removes members without a vote.
     pub async fn remove_learners(&self, learners: BTreeSet<VoterId>) -> Result<(), MembersError> {
-        let core = self.core();
+        let core = self.settled().await?;
         done(core.within(core.raft.change_membership(ChangeMembers::RemoveNodes(learners), false)).await)
     }
 
     /// Notes that a member has moved.
     pub async fn set_address(&self, voter: VoterId, address: RootAddress) -> Result<(), MembersError> {
-        let core = self.core();
+        let core = self.settled().await?;
         let change = ChangeMembers::SetNodes(BTreeMap::from([(voter, address)]));
         done(core.within(core.raft.change_membership(change, true)).await)
     }
@@ -79,6 +79,18 @@ impl Raft {
             Ok(_) => Err(MembersError::Stopped("stopped during a transfer".to_owned())),
             Err(_) => Err(MembersError::Unknown),
         }
+    }
+
+    /// A new leader may change the members once its first entry is committed: wait for that.
+    async fn settled(&self) -> Result<&Core, MembersError> {
+        let core = self.core();
+        if core.status().borrow().is_leader {
+            core.read_barrier().await.map_err(|e| match e {
+                ReadError::Stopped(text) => MembersError::Stopped(text),
+                e => MembersError::Refused(e.to_string()),
+            })?;
+        }
+        Ok(core)
     }
 
     /// The member that runs on this node, if any.

@@ -43,7 +43,10 @@ impl Machine for RootMachine {
     }
 
     fn skip(&mut self, index: u64) {
-        self.state.skip(index);
+        // The library counts from 0, the metaspace from 1. Entry 0 is always the first membership.
+        if index > 0 {
+            self.state.skip(index);
+        }
     }
 
     fn dump(&self) -> Pairs {

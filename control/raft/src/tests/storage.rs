@@ -218,7 +218,7 @@ fn golden_log_bytes() {
          *3\r\n$3\r\nDEL\r\n$17\r\nmetaspace:entry:4\r\n$17\r\nmetaspace:entry:5\r\n\
          *4\r\n$4\r\nHSET\r\n$14\r\nmetaspace:raft\r\n$9\r\ncommitted\r\n$3\r\n2 3\r\n\
          *4\r\n$4\r\nHSET\r\n$14\r\nmetaspace:raft\r\n$6\r\npurged\r\n$3\r\n2 3\r\n\
-         #pando-raft 0 493 GOLDCRC\r\n"
+         #pando-raft 0 528 335147d0\r\n"
     );
     assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
