@@ -197,3 +197,84 @@ fn random_role_changes_converge() {
         node.has_caught_up_with(&nodes[primary]);
     }
 }
+
+/// A replica from before `capa eof`: it needs the length first, and gets the stream without asking again.
+#[test]
+fn old_replicas_get_a_length() {
+    use pando_formats::rdb::{RdbItem, RdbReader};
+    use std::io::{BufRead, BufReader, Read, Write};
+    let a = Node::start(config());
+    a.churn(1, 3000);
+    for request in ["*1\r\n$4\r\nSYNC\r\n", "*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n"] {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", a.port)).expect("the node listens");
+        stream.write_all(request.as_bytes()).expect("the node listens");
+        let mut reader = BufReader::new(stream);
+        let mut line = || {
+            let mut line = String::new();
+            while line.trim().is_empty() {
+                line.clear();
+                reader.read_line(&mut line).expect("a line");
+            }
+            line.trim_end().to_owned()
+        };
+        if request.contains("PSYNC") {
+            let full = line();
+            assert!(full.starts_with("+FULLRESYNC "), "{full}");
+        }
+        let len: usize = line().strip_prefix('$').and_then(|len| len.parse().ok()).expect("a length");
+        let mut image = vec![0; len];
+        reader.read_exact(&mut image).expect("the image");
+        let mut rdb = RdbReader::new();
+        rdb.push(&image);
+        let mut keys = 0;
+        while let Some(item) = rdb.next().expect("a valid image") {
+            keys += usize::from(matches!(item, RdbItem::Record(_)));
+        }
+        assert!(rdb.is_done());
+        assert_eq!(keys, a.map().len());
+        a.set(1, "next", request);
+        let mut stream = vec![0; 23 + 20];
+        reader.read_exact(&mut stream).expect("the stream");
+        assert!(stream.starts_with(b"*2\r\n$6\r\nSELECT\r\n$1\r\n1\r\n*3\r\n$3\r\nSET\r\n"));
+    }
+}
+
+/// A replica that reads nothing is cut off at the output limit, and the writers never notice.
+#[test]
+fn a_replica_that_lags_too_far_is_cut_off() {
+    use std::io::Write;
+    let a = Node::start(ReplicationConfig { replica_output_limit: 2 << 20, ..config() });
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", a.port)).expect("the node listens");
+    stream.write_all(b"*1\r\n$4\r\nSYNC\r\n").expect("the node listens");
+    eventually("it is online", || {
+        let replicas = a.replication.status().replicas;
+        replicas.first().is_some_and(|replica| replica.state == ReplicaState::Online)
+    });
+    let value = "x".repeat(100_000);
+    // More than the sockets' buffers and the limit together.
+    eventually("it is cut off", || {
+        a.set(0, "k", &value);
+        a.replication.status().replicas.is_empty()
+    });
+}
+
+/// Who says nothing for `repl-timeout` is given up, by either side.
+#[test]
+fn silence_ends_a_link() {
+    use std::io::Write;
+    let short = ReplicationConfig { repl_timeout: std::time::Duration::from_millis(300), ..config() };
+    let a = Node::start(short.clone());
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", a.port)).expect("the node listens");
+    stream.write_all(b"*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n").expect("the node listens");
+    eventually("it came", || a.replication.status().sync_full == 1);
+    eventually("it was given up", || a.replication.status().replicas.is_empty());
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").expect("free port");
+    let b = Node::start(short);
+    b.replication.replica_of(Some(("127.0.0.1", mute.local_addr().expect("bound").port())));
+    eventually("it was given up", || {
+        let error = b.replication.status().primary.and_then(|link| link.last_error);
+        error.is_some_and(|error| error.contains("timed out"))
+    });
+    b.replication.promote();
+    assert!(b.replication.status().primary.is_none());
+}

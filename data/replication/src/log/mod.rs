@@ -21,7 +21,7 @@
 mod block;
 mod reader;
 
-pub use reader::{LogReader, ReadError};
+pub use reader::{LogReader, ReadError, ReaderWatch};
 
 use block::{BLOCK_BYTES, Block};
 use parking_lot::Mutex;

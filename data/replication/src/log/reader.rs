@@ -41,6 +41,16 @@ pub struct LogReader {
     block: Option<(u64, Arc<Block>)>,
 }
 
+/// See [`LogReader::watch`].
+pub struct ReaderWatch(Arc<Position>);
+
+impl ReaderWatch {
+    /// Whether the log gave the reader up.
+    pub fn is_gone(&self) -> bool {
+        self.0.get() == CUT_OFF
+    }
+}
+
 impl ReplicationLog {
     /// Registers a reader at `offset`, which must lie in the backlog or be its end.
     pub fn reader(self: &Arc<Self>, offset: u64) -> Result<LogReader, ReadError> {
@@ -85,6 +95,11 @@ impl LogReader {
     /// The offset of the next byte.
     pub fn offset(&self) -> u64 {
         self.at
+    }
+
+    /// Says of this reader, while it is in use elsewhere, whether the log gave it up.
+    pub fn watch(&self) -> ReaderWatch {
+        ReaderWatch(self.position.clone())
     }
 
     /// The published bytes at the position, perhaps none; does not move. At most the rest of one block.

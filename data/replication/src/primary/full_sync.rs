@@ -5,11 +5,11 @@
 //! A replica with `capa eof` gets the image as it is made, between two marks. Another needs its length first, so it is
 //! spooled to a file. Concurrent full syncs queue.
 
-use super::link::ReplicaLink;
+use super::link::{ReplicaLink, write_some};
 use super::payload::{self, Cut};
 use crate::core::Core;
 use crate::history::ReplId;
-use crate::log::LogReader;
+use crate::log::{LogReader, ReaderWatch};
 use crate::status::ReplicaState;
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +18,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedWriteHalf;
-use tokio::time::timeout;
 use tracing::info;
 
 /// How often a waiting replica gets an empty line.
@@ -43,23 +42,24 @@ pub(crate) async fn give(core: &Arc<Core>, link: &ReplicaLink, down: &mut OwnedW
             Err(error) => return Err(error),
         }
     };
+    let watch = cut.reader.watch();
     link.set_state(ReplicaState::SendBulk);
     core.counters.sync_full.fetch_add(1, Ordering::Relaxed);
     info!(client = link.hello.client_id, replid = %cut.replid, offset = cut.offset, "full resynchronization");
     if link.hello.psync.is_some() {
-        write(core, down, format!("+FULLRESYNC {} {}\r\n", cut.replid, cut.offset).as_bytes()).await?;
+        write(core, &watch, down, format!("+FULLRESYNC {} {}\r\n", cut.replid, cut.offset).as_bytes()).await?;
     }
     let Cut { reader, mut pieces, .. } = cut;
     if link.hello.capa_eof && link.hello.psync.is_some() {
         let mark = ReplId::random();
-        write(core, down, format!("$EOF:{mark}\r\n").as_bytes()).await?;
+        write(core, &watch, down, format!("$EOF:{mark}\r\n").as_bytes()).await?;
         while let Some(piece) = pieces.recv().await {
-            write(core, down, &piece?).await?;
+            write(core, &watch, down, &piece?).await?;
         }
-        write(core, down, mark.as_bytes()).await?;
+        write(core, &watch, down, mark.as_bytes()).await?;
         drop(free);
         // A replica that looks for the mark at the end of what it reads must not get more before it found it.
-        link.acknowledged().await;
+        link.acknowledged(core.config().repl_timeout).await?;
     } else {
         let mut spool = Spool::create(core).await?;
         while let Some(piece) = pieces.recv().await {
@@ -69,24 +69,22 @@ pub(crate) async fn give(core: &Arc<Core>, link: &ReplicaLink, down: &mut OwnedW
         spool.file.flush().await?;
         let len = spool.file.stream_position().await?;
         spool.file.rewind().await?;
-        write(core, down, format!("${len}\r\n").as_bytes()).await?;
+        write(core, &watch, down, format!("${len}\r\n").as_bytes()).await?;
         let mut buf = vec![0u8; 256 * 1024];
         loop {
             let n = spool.file.read(&mut buf).await?;
             if n == 0 {
                 break;
             }
-            write(core, down, &buf[..n]).await?;
+            write(core, &watch, down, &buf[..n]).await?;
         }
     }
     Ok(reader)
 }
 
-async fn write(core: &Core, down: &mut OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
+async fn write(core: &Core, watch: &ReaderWatch, down: &mut OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        let n = timeout(core.config().repl_timeout, down.write(bytes))
-            .await
-            .map_err(|_| io::Error::other("timed out writing"))??;
+        let n = write_some(core, watch, down, bytes).await?;
         bytes = &bytes[n..];
     }
     Ok(())

@@ -5,7 +5,7 @@ use super::acks::AckReader;
 use super::full_sync;
 use crate::core::Core;
 use crate::hello::ReplicaHello;
-use crate::log::{Feed, LogReader};
+use crate::log::{Feed, LogReader, ReadError, ReaderWatch};
 use crate::status::{LinkState, ReplicaState, ReplicaStatus};
 use parking_lot::Mutex;
 use std::io;
@@ -19,6 +19,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+/// How often a task that waits for its socket looks at the limits.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// What others may see of a link, and how they end it.
 pub(crate) struct ReplicaLink {
     pub(crate) hello: ReplicaHello,
@@ -26,6 +29,7 @@ pub(crate) struct ReplicaLink {
     state: Mutex<ReplicaState>,
     acked: AtomicU64,
     acked_at: Mutex<Option<Instant>>,
+    heard_at: Mutex<Instant>,
     first_ack: Notify,
     end: Notify,
     ended: AtomicBool,
@@ -39,6 +43,7 @@ impl ReplicaLink {
             state: Mutex::new(ReplicaState::WaitBgsave),
             acked: AtomicU64::new(0),
             acked_at: Mutex::new(None),
+            heard_at: Mutex::new(Instant::now()),
             first_ack: Notify::new(),
             end: Notify::new(),
             ended: AtomicBool::new(false),
@@ -75,12 +80,19 @@ impl ReplicaLink {
     }
 
     /// Waits for the acknowledgement that says that the image was loaded.
-    pub(crate) async fn acknowledged(&self) {
-        let first = self.first_ack.notified();
-        tokio::pin!(first);
-        first.as_mut().enable();
-        if self.acked_at.lock().is_none() {
-            first.await;
+    /// Fails when nothing at all is heard for `patience`: a replica that loads sends empty lines.
+    pub(crate) async fn acknowledged(&self, patience: Duration) -> io::Result<()> {
+        *self.heard_at.lock() = Instant::now();
+        loop {
+            let first = self.first_ack.notified();
+            tokio::pin!(first);
+            first.as_mut().enable();
+            if self.acked_at.lock().is_some() || timeout(LOOK, first).await.is_ok() {
+                return Ok(());
+            }
+            if self.heard_at.lock().elapsed() > patience {
+                return Err(io::Error::other("timed out while the replica was loading"));
+            }
         }
     }
 
@@ -132,9 +144,16 @@ async fn listen(core: &Core, link: &ReplicaLink, mut up: OwnedReadHalf, unread: 
             Ok(None) => {}
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
-        // While the image is under way a replica is silent: it may be loading.
-        let limit = if link.is_online() { core.config().repl_timeout } else { Duration::from_secs(24 * 3600) };
-        let n = timeout(limit, up.read(&mut buf)).await.map_err(|_| io::Error::other("timed out"))??;
+        let n = loop {
+            match timeout(LOOK, up.read(&mut buf)).await {
+                Ok(n) => break n?,
+                // While the image is under way a replica is silent (it may be loading), and one that used SYNC always.
+                Err(_) if !link.is_online() || link.hello.psync.is_none() => {}
+                Err(_) if link.heard_at.lock().elapsed() > core.config().repl_timeout => return Err(io::Error::other("timed out")),
+                Err(_) => {}
+            }
+        };
+        *link.heard_at.lock() = Instant::now();
         if n == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -159,9 +178,10 @@ async fn give(core: &Arc<Core>, link: &Arc<ReplicaLink>, down: &mut OwnedWriteHa
         }
         None => full_sync::give(core, link, down).await?,
     };
+    *link.heard_at.lock() = Instant::now();
     link.set_state(ReplicaState::Online);
     core.on_replica_online(link);
-    follow(core, reader, down).await
+    follow(core, link, reader, down).await
 }
 
 /// A reader at the place that the replica asked for, if it has our bytes up to there and the backlog the rest.
@@ -193,16 +213,36 @@ fn try_partial(core: &Core, link: &ReplicaLink) -> Option<(LogReader, String)> {
 }
 
 /// Sends the log as it grows.
-async fn follow(core: &Core, mut reader: LogReader, down: &mut OwnedWriteHalf) -> io::Result<()> {
+async fn follow(core: &Core, link: &ReplicaLink, mut reader: LogReader, down: &mut OwnedWriteHalf) -> io::Result<()> {
+    let watch = reader.watch();
     loop {
         reader.ready().await.map_err(io::Error::other)?;
         let bytes = reader.peek().map_err(io::Error::other)?;
-        let n = timeout(core.config().repl_timeout, down.write(bytes))
-            .await
-            .map_err(|_| io::Error::other("timed out writing"))??;
-        if n == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+        // After these bytes were seen, not before: links are killed before the stream goes on under another id, and a
+        // replica that got such bytes under the old id would need a full sync.
+        if link.ended.load(Ordering::Acquire) {
+            return Err(io::Error::other("the link was closed from this side"));
         }
+        let n = write_some(core, &watch, down, bytes).await?;
         reader.consume(n);
+    }
+}
+
+/// Writes what the socket takes. Fails if it takes nothing for `repl-timeout`, or if the log has given the reader up.
+pub(super) async fn write_some(
+    core: &Core,
+    watch: &ReaderWatch,
+    down: &mut OwnedWriteHalf,
+    bytes: &[u8],
+) -> io::Result<usize> {
+    let began = Instant::now();
+    loop {
+        match timeout(LOOK, down.write(bytes)).await {
+            Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => return n,
+            Err(_) if watch.is_gone() => return Err(io::Error::other(ReadError::Gone)),
+            Err(_) if began.elapsed() > core.config().repl_timeout => return Err(io::Error::other("timed out writing")),
+            Err(_) => {}
+        }
     }
 }
