@@ -12,6 +12,8 @@ mod map;
 mod node;
 mod slot;
 mod slot_set;
+#[cfg(test)]
+mod tests;
 
 pub use delta::{Change, Delta, DeltaError, changes_between};
 pub use id::{ClusterId, Incarnation, NodeId, ParseIdError, ShardId, TopologyVersion};
