@@ -158,6 +158,11 @@ impl Keyspace {
         self.used.iter().map(|shard| shard.0.load(Relaxed)).sum::<i64>().max(0) as u64
     }
 
+    /// Bytes of the slab's pages, for all keyspaces of the process: what entries use, and what is free between them.
+    pub fn slab_page_bytes(&self) -> u64 {
+        slab::page_bytes() as u64
+    }
+
     /// Bytes of one slot.
     pub fn slot_bytes(&self, slot: Slot) -> u64 {
         self.bytes[slot.index()].load(Relaxed)

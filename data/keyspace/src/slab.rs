@@ -31,8 +31,6 @@ const _: () = assert!(PAGE_LEN / GRAIN < NO_BLOCK as usize);
 pub(crate) struct Handle(u64);
 
 impl Handle {
-    pub(crate) const NONE: Handle = Handle(0);
-
     #[inline]
     pub(crate) fn from_bytes(bytes: [u8; 5]) -> Handle {
         Handle(u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])) | u64::from(bytes[4]) << 32)
