@@ -44,10 +44,11 @@ fn setbit(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     })?;
     let was_on = old.is_some_and(|(_, was_on)| was_on);
     let grows = old.is_none_or(|(len, _)| len <= byte);
+    // Even without a change: the value's encoding becomes `raw`, as clients of OBJECT ENCODING know it.
+    ctx.current().edit_str(key, byte + 1, &mut |bytes| {
+        bytes[byte] = if on { bytes[byte] | mask } else { bytes[byte] & !mask };
+    });
     if grows || was_on != on {
-        ctx.current().edit_str(key, byte + 1, &mut |bytes| {
-            bytes[byte] = if on { bytes[byte] | mask } else { bytes[byte] & !mask };
-        });
         if old.is_none() {
             ctx.notify(EventClass::NEW, "new", key);
         }
@@ -105,13 +106,11 @@ fn bitcount(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
         return Err(CommandError::Syntax);
     }
     let start = args.get(2).map_or(Ok(0), |text| integer(text))?;
-    let end = args.get(3).map_or(Ok(-1), |text| integer(text))?;
     let unit = args.get(4).map_or(Ok(Unit::Byte), |word| unit(word))?;
-    let has_end = args.len() > 3;
+    let end = args.get(3).map_or(Ok(i64::MAX), |text| integer(text))?;
     ctx.read_string(args[1], |value, reply| {
         let mut text = IntText::new();
         let bytes = value.as_ref().map_or(&[][..], |value| value.as_bytes(&mut text));
-        let end = if has_end { end } else { i64::MAX };
         let range = bit_range(start, end, unit, bytes.len(), true);
         reply.int(range.map_or(0, |(first, end)| count_bits(bytes, first, end)) as i64);
         Ok(())

@@ -23,7 +23,12 @@ fn append(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
         }
         Some(old_len) => {
             ctx.check_string_len(old_len as u64, suffix.len() as u64)?;
-            ctx.current().append(key, suffix).ok_or(CommandError::WrongType)?
+            let appended = match suffix {
+                // Nothing to add, but the encoding becomes `raw`.
+                [] => ctx.current().edit_str(key, old_len, &mut |_| {}),
+                _ => ctx.current().append(key, suffix),
+            };
+            appended.ok_or(CommandError::WrongType)?
         }
     };
     ctx.changed(EventClass::STRING, "append", key);
