@@ -24,7 +24,7 @@ use crate::root_machine::{self, RootMachine};
 use crate::rpc::Barrier;
 use crate::status::Status;
 use crate::transport::{Lane, Transport};
-use crate::types::{Payload, RootAddress, Types, VoterId};
+use crate::types::{Payload, RootAddress, SeededRuntime, Types, VoterId};
 
 /// A committed and applied command.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -145,7 +145,7 @@ impl Raft {
         self.core.shutdown().await;
     }
 
-    /// Makes a snapshot now and drops the log behind it.
+    /// Makes a snapshot now; the log behind it goes, but for the entries kept.
     pub async fn compact(&self) -> Result<(), StartError> {
         self.core.compact().await.map_err(StartError::Fatal)
     }
@@ -168,13 +168,15 @@ impl Core {
         }
         let voter = log.voter();
         let transport = Transport::new(env.clone(), config.clone(), voter);
-        let raft = openraft::Raft::new(voter, library, transport.clone(), log.clone(), store)
+        let new = openraft::Raft::new(voter, library, transport.clone(), log.clone(), store);
+        // The library's tasks inherit the seed; all of them descend from this call.
+        let raft = SeededRuntime::scope(env.rng.next_u64(), new)
             .await
             .map_err(|e| StartError::Fatal(e.to_string()))?;
         let handler = RaftHandler::new(raft.clone(), voter, config.identity, config.read_timeout());
         let (status_tx, status) = watch::channel(Status { voter, ..Status::default() });
         let core = Core { raft, voter, config, log, transport, handler, status };
-        tokio::spawn(keep_house(core.raft.clone(), core.log.clone(), env.clone(), status_tx));
+        tokio::spawn(keep_house(core.raft.clone(), core.log.clone(), env.clone(), core.config.keep_entries, status_tx));
         Ok(core)
     }
 
@@ -244,8 +246,7 @@ impl Core {
         self.raft.trigger().snapshot().await.map_err(|e| e.to_string())?;
         let wait = self.raft.wait(Some(self.config.propose_timeout()));
         let done = wait.metrics(|m| m.snapshot.is_some_and(|id| id.index >= before), "snapshot").await;
-        let upto = done.map_err(|e| e.to_string())?.snapshot.map_or(0, |id| id.index);
-        self.raft.trigger().purge_log(upto).await.map_err(|e| e.to_string())
+        done.map(|_| ()).map_err(|e| e.to_string())
     }
 
     pub async fn shutdown(&self) {
@@ -269,14 +270,20 @@ pub(crate) fn leader_of(e: ForwardToLeader<Types>) -> Option<(VoterId, RootAddre
 }
 
 /// Keeps the status current and the log file within its limits.
-async fn keep_house(raft: openraft::Raft<Types, Store>, log: Log, env: Env, status: watch::Sender<Status>) {
+async fn keep_house(
+    raft: openraft::Raft<Types, Store>,
+    log: Log,
+    env: Env,
+    keep_entries: u64,
+    status: watch::Sender<Status>,
+) {
     use openraft::async_runtime::WatchReceiver;
 
     let mut watch = raft.metrics();
     // When the last confirmation by a majority was first seen. Instants do not count suspend, so a
     // confirmation is dated once and not again after a sleep.
     let mut acked = None;
-    let mut purge_asked = 0;
+    let mut snapshot_asked = 0;
     loop {
         let metrics = watch.borrow_watched().clone();
         let newest = metrics.last_quorum_acked.as_ref().map(|instant| **instant);
@@ -287,14 +294,12 @@ async fn keep_house(raft: openraft::Raft<Types, Store>, log: Log, env: Env, stat
             });
         }
         let now = Status::of(&metrics, acked.map(|(_, at_ms)| at_ms));
-        if log.is_oversize() {
-            // Large entries: the limits of the file come before the entries kept for laggards.
-            if now.snapshot < now.last_applied && purge_asked <= now.snapshot {
-                purge_asked = now.last_applied;
-                let _ = raft.trigger().snapshot().await;
-            } else if metrics.purged.map_or(0, |id| id.index) < now.snapshot {
-                let _ = raft.trigger().purge_log(now.snapshot).await;
-            }
+        // The file has reached a limit before the policy asks for a snapshot. The library purges the
+        // log after it, but for the entries kept, so a snapshot sooner than that would be in vain.
+        // (Its own order to purge may step back behind ours: asking it directly is not safe.)
+        if log.is_oversize() && now.last_applied > now.snapshot.max(snapshot_asked) + keep_entries {
+            snapshot_asked = now.last_applied;
+            let _ = raft.trigger().snapshot().await;
         }
         let is_over = now.stopped.is_some();
         status.send_if_modified(|shown| {

@@ -42,6 +42,9 @@ impl fmt::Display for Payload {
     }
 }
 
+/// Tokio, with random numbers from a seed.
+pub type SeededRuntime = openraft::rt::deterministic_rng::DeterministicRng<openraft_rt_tokio::TokioRuntime>;
+
 openraft::declare_raft_types!(
     /// openraft's type parameters.
     pub Types:
@@ -53,6 +56,9 @@ openraft::declare_raft_types!(
         // One leader per term: with the default several leaders could share a term, and a term
         // would be no fencing token.
         LeaderId = leader_id_std::LeaderId<u64, u64>,
+        // Election timeouts come from a seed that `Core::start` draws from `Env`, so that a simulated
+        // run can be repeated.
+        AsyncRuntime = SeededRuntime,
 );
 
 pub type LogId = alias::LogIdOf<Types>;

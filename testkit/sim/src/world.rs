@@ -127,12 +127,12 @@ impl<'a> World<'a> {
                     clock: Arc::new(SimClock { unix_offset_ms: 1_700_000_000_000 }),
                     rng: Arc::new(SeededRng::new(process_seed)),
                 };
-                pando_agent::deterministic(process_seed, async move {
+                async move {
                     let started = Agent::start(config, Arc::new(plane), env).await;
                     *handle.borrow_mut() = Some(started.map_err(|error| error.to_string())?);
                     std::future::pending::<()>().await;
                     Ok(())
-                })
+                }
             });
             hosts.push(Host { name, addr, disk, plane, handle, is_running: true, history: Vec::new() });
         }

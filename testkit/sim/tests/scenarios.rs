@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Scenarios with one fault each, and what has to come of it.
+
+use pando_agent::{FailoverMode, Request};
+use pando_sim::faults::heal_all;
+use pando_sim::world::{LEASE_MS, World};
+use pando_topology::{Role, Slot};
+
+fn slot(host: usize, primaries: usize) -> Slot {
+    pando_sim::world::share(host, primaries).first().expect("a share has slots")
+}
+
+/// The host of the leading root, and a primary that is another one.
+fn leader_and_other(world: &World<'_>, primaries: usize) -> (usize, usize) {
+    let leader = world.handle(0).and_then(|handle| handle.info().leader).expect("a leader");
+    let leader = (0..world.len()).find(|host| world.node_id(*host) == Some(leader)).expect("a host");
+    let other = (0..primaries).find(|host| *host != leader).expect("another primary");
+    (leader, other)
+}
+
+fn whole_again(world: &mut World<'_>) {
+    heal_all(world);
+    let is_whole = world.until(30_000, World::has_converged);
+    world.assert_safe();
+    assert!(is_whole, "{}", world.describe());
+}
+
+/// Does something to a primary and gives the milliseconds until another host writes for its slots.
+fn replaced_after(seed: u64, fault: impl FnOnce(&mut World<'_>, usize)) -> u64 {
+    let mut world = World::new(seed, 6);
+    world.form(3);
+    world.run_ms(500);
+    let (_, victim) = leader_and_other(&world, 3);
+    let start = world.now_ms();
+    fault(&mut world, victim);
+    let is_replaced = world.until(10 * LEASE_MS, |world| {
+        world.writer_of(slot(victim, 3)).is_some_and(|writer| writer != victim)
+    });
+    world.assert_safe();
+    assert!(is_replaced, "{}", world.describe());
+    let took = world.now_ms() - start;
+    whole_again(&mut world);
+    took
+}
+
+#[test]
+fn a_killed_primary_is_replaced_at_once() {
+    let took = replaced_after(11, |world, victim| world.crash(victim));
+    println!("killed: {took} ms");
+    assert!(took < LEASE_MS / 2, "{took} ms");
+}
+
+#[test]
+fn a_primary_that_is_cut_off_is_replaced_after_the_lease() {
+    let took = replaced_after(12, |world, victim| world.isolate(victim));
+    println!("cut off: {took} ms");
+    assert!(took >= LEASE_MS / 2 && took < 3 * LEASE_MS, "{took} ms");
+}
+
+#[test]
+fn a_primary_whose_words_do_not_arrive_is_replaced_after_the_lease() {
+    let took = replaced_after(13, |world, victim| {
+        for host in 0..world.len() {
+            if host != victim {
+                world.cut_oneway(victim, host);
+            }
+        }
+    });
+    println!("mute: {took} ms");
+    assert!(took < 3 * LEASE_MS, "{took} ms");
+}
+
+#[test]
+fn the_leading_root_with_its_primary_dies() {
+    let mut world = World::new(14, 6);
+    world.form(3);
+    world.run_ms(500);
+    let (leader, _) = leader_and_other(&world, 3);
+    world.crash(leader);
+    let start = world.now_ms();
+    let slots: Vec<Slot> = (0..3).map(|host| slot(host, 3)).collect();
+    let is_served = world.until(10 * LEASE_MS, |world| slots.iter().all(|slot| world.writer_of(*slot).is_some()));
+    world.assert_safe();
+    assert!(is_served, "{}", world.describe());
+    println!("leading root and primary killed: {} ms", world.now_ms() - start);
+    whole_again(&mut world);
+}
+
+#[test]
+fn shards_that_see_each_other_go_on_without_roots() {
+    let mut world = World::new(15, 6);
+    world.form(3);
+    world.run_ms(500);
+    let map = world.plane(0).state().view.clone().expect("a view").0;
+    let (roots, others): (Vec<usize>, Vec<usize>) = (0..6)
+        .partition(|host| map.roots().contains(&world.node_id(*host).expect("a view")));
+    // A shard none of whose members is a root does not exist here; cut the links to roots instead.
+    for root in &roots {
+        for other in &others {
+            let same_shard = map.node(&world.node_id(*root).expect("a view")).map(|n| n.shard)
+                == map.node(&world.node_id(*other).expect("a view")).map(|n| n.shard);
+            if !same_shard {
+                world.cut(*root, *other);
+            }
+        }
+    }
+    for a in &roots {
+        for b in &roots {
+            if a < b {
+                world.cut(*a, *b);
+            }
+        }
+    }
+    world.run_ms(5 * LEASE_MS);
+    world.assert_safe();
+    for host in 0..3 {
+        assert!(world.writer_of(slot(host, 3)).is_some(), "shard {host}: {}", world.describe());
+    }
+    whole_again(&mut world);
+}
+
+#[test]
+fn a_planned_failover_loses_no_write() {
+    let mut world = World::new(16, 6);
+    world.form(3);
+    world.run_ms(500);
+    let start = world.now_ms();
+    let answer = world.ask(3, Request::Failover(FailoverMode::Planned));
+    let mut acknowledged = 0;
+    let is_done = world.until(10_000, |world| {
+        if world.writer_of(slot(0, 3)) == Some(0) {
+            acknowledged = world.plane(0).state().offset;
+        }
+        world.writer_of(slot(0, 3)) == Some(3)
+    });
+    world.assert_safe();
+    assert!(is_done, "{:?} {}", answer.lock(), world.describe());
+    println!("planned failover: {} ms", world.now_ms() - start);
+    assert!(world.plane(3).state().offset >= acknowledged, "{acknowledged} were acknowledged");
+    whole_again(&mut world);
+}
+
+#[test]
+fn everything_restarts_at_once() {
+    let mut world = World::new(17, 6);
+    world.form(3);
+    world.run_ms(500);
+    let before = world.plane(0).state().view.clone().expect("a view").0;
+    for host in 0..6 {
+        world.crash(host);
+    }
+    world.run_ms(100);
+    whole_again(&mut world);
+    let after = world.plane(0).state().view.clone().expect("a view").0;
+    assert_eq!(after.cluster_id(), before.cluster_id());
+    assert!(after.version() > before.version());
+    assert_eq!(after.nodes().len(), 6);
+}
+
+#[test]
+fn two_islands_that_meet_each_other_become_one_cluster() {
+    let mut world = World::new(18, 2);
+    world.until(3_000, |world| (0..2).all(|host| world.handle(host).is_some()));
+    for host in 0..2 {
+        let other = world.addr(1 - host).to_string();
+        world.ask(host, Request::Meet { host: other, port: pando_sim::world::PORT, cluster_port: 0 });
+    }
+    let is_one = world.until(10_000, |world| {
+        let maps: Vec<_> = (0..2).map(|host| world.plane(host).state().view.clone()).collect();
+        maps.iter().all(|view| view.as_ref().is_some_and(|(map, _)| map.nodes().len() == 2))
+    });
+    world.assert_safe();
+    assert!(is_one, "{}", world.describe());
+}
+
+#[test]
+fn roles_follow_the_committed_map() {
+    let mut world = World::new(19, 5);
+    world.form(2);
+    for host in 0..5 {
+        let (map, me) = world.plane(host).state().view.clone().expect("a view");
+        let expected = if host < 2 { Role::Primary } else { Role::Replica };
+        assert_eq!(map.role_of(&me), Some(expected), "host {host}");
+    }
+}
