@@ -47,7 +47,7 @@ impl AccessPolicy {
         if counter < 255 {
             let excess = counter.saturating_sub(LFU_START);
             let odds = u64::from(excess) * u64::from(self.lfu_log_factor) + 1;
-            if random() % odds == 0 {
+            if random().is_multiple_of(odds) {
                 counter += 1;
             }
         }

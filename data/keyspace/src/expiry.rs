@@ -10,9 +10,11 @@
 
 use crate::entry::Entry;
 use crate::table::{Table, hash_key};
+use smallvec::SmallVec;
 
 const TICK_BITS: u32 = 4;
 const DIGIT_BITS: u32 = 3;
+const SORTED_LEN_MAX: usize = 1 << 15;
 
 #[inline]
 fn tick_of(ms: u64) -> u64 {
@@ -41,6 +43,8 @@ pub(crate) struct Expiry {
     buckets: Vec<Bucket>,
     base: u64,
     records: usize,
+    /// The bucket that is being emptied.
+    emptying: u64,
 }
 
 impl Expiry {
@@ -130,22 +134,37 @@ impl Expiry {
             }
             self.base = self.base.max(bucket.start());
             let order = bucket.order;
+            // Sorted, equal hashes leave together, and `keep` stays at one record for each entry. A huge bucket is not
+            // sorted, because that would hold the slot for too long; colliding keys then cost a few records more.
+            if std::mem::replace(&mut self.emptying, order) != order && bucket.hashes.len() <= SORTED_LEN_MAX {
+                bucket.hashes.sort_unstable();
+            }
             if let Some(hash) = bucket.hashes.pop() {
                 self.records -= 1;
+                while bucket.hashes.pop_if(|next| *next == hash).is_some() {
+                    self.records -= 1;
+                }
                 return Some(Record { hash, order });
             }
             self.buckets.remove(0);
         }
     }
 
-    /// Puts a record of a coarse bucket into a finer one when its entry is due later in the bucket's time.
+    /// Puts a record of a coarse bucket into finer ones for the entries that are due later in the bucket's time.
     pub(crate) fn keep(&mut self, record: Record, table: &Table) {
         let bucket = Bucket { order: record.order, hashes: Vec::new() };
-        let stands = |entry: Entry| {
-            entry.expire_at().is_some_and(|due| bucket.covers(tick_of(due))) && hash_key(entry.key()) == record.hash
-        };
-        if let Some(place) = table.find_by(record.hash, stands) {
-            let due = table.entry(place).expire_at().unwrap_or_default();
+        let mut dues = SmallVec::<[u64; 2]>::new();
+        // Goes through all: two keys may have one hash.
+        table.find_by(record.hash, |entry: Entry| {
+            if let Some(due) = entry.expire_at()
+                && bucket.covers(tick_of(due))
+                && hash_key(entry.key()) == record.hash
+            {
+                dues.push(due);
+            }
+            false
+        });
+        for due in dues {
             self.push(self.order_of(tick_of(due)), record.hash, 0, None);
         }
     }

@@ -217,7 +217,7 @@ impl<'a> LockedSlots<'a> {
     pub fn len(&mut self, db: DbIndex) -> u64 {
         let keyspace = self.keyspace;
         match self.state.held {
-            Held::All => (0..SLOT_COUNT as usize)
+            Held::All => (0..SLOT_COUNT)
                 .map(|slot| self.state.data(keyspace, slot).db(db).map_or(0, |of_db| of_db.table.len() as u64))
                 .sum(),
             _ => keyspace.len(db),
@@ -234,7 +234,7 @@ impl<'a> LockedSlots<'a> {
         self.hold_all();
         self.keyspace.walk.abort();
         let mut garbage = Garbage { keys: 0, tables: Vec::new() };
-        for slot in 0..SLOT_COUNT as usize {
+        for slot in 0..SLOT_COUNT {
             let data = self.state.data(self.keyspace, slot);
             touch_where(data, |watcher| db.is_none_or(|db| db == watcher.db), |data, watcher| {
                 is_live_change(data.db(watcher.db), watcher)
@@ -266,7 +266,7 @@ impl<'a> LockedSlots<'a> {
         }
         self.hold_all();
         self.keyspace.walk.abort();
-        for slot in 0..SLOT_COUNT as usize {
+        for slot in 0..SLOT_COUNT {
             let data = self.state.data(self.keyspace, slot);
             touch_where(data, |watcher| watcher.db == a || watcher.db == b, |data, watcher| {
                 is_live_change(data.db(a), watcher) || is_live_change(data.db(b), watcher)
@@ -322,7 +322,7 @@ impl Drop for LockedSlots<'_> {
                 unsafe { self.keyspace.multi.unlock_shared() };
             }
             Held::All => {
-                (0..SLOT_COUNT as usize).for_each(release);
+                (0..SLOT_COUNT).for_each(release);
                 // SAFETY: `all` and `hold_all` took the exclusive side.
                 unsafe { self.keyspace.multi.unlock_exclusive() };
             }

@@ -38,7 +38,7 @@ impl LockedSlots<'_> {
             }
             if within == 0 {
                 slot += 1;
-                if slot == SLOT_COUNT as usize {
+                if slot == SLOT_COUNT {
                     return 0;
                 }
             }

@@ -15,7 +15,7 @@ use pando_topology::{SLOT_COUNT, Slot};
 use pando_values::{Value, ValueRef};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed, Ordering::Release};
 
 const EPOCH: u8 = 1;
 const ACTIVE: u8 = 2;
@@ -111,7 +111,7 @@ impl Keyspace {
     /// early this first goes over all entries once, slot by slot.
     pub fn begin_walk(&self, at_cut: &mut dyn FnMut()) -> Result<Walk, WalkBusy> {
         let shared = &self.walk;
-        if shared.is_busy.swap(true, Relaxed) {
+        if shared.is_busy.swap(true, AcqRel) {
             return Err(WalkBusy);
         }
         if shared.is_mixed.swap(false, Relaxed) {
@@ -162,7 +162,7 @@ impl Walk {
                 self.is_done = true;
                 break;
             }
-            if self.slot == SLOT_COUNT as usize {
+            if self.slot == SLOT_COUNT {
                 // Every entry is of the new epoch now, so nobody hands over any more.
                 keyspace.lock_all().keyspace().walk.flags.fetch_and(!ACTIVE, Relaxed);
                 self.drain(sink);
@@ -243,6 +243,7 @@ impl Drop for Walk {
             self.shared.flags.fetch_and(!ACTIVE, Relaxed);
             self.shared.is_mixed.store(true, Relaxed);
         }
-        self.shared.is_busy.store(false, Relaxed);
+        // Release: the next walk must see what this one left.
+        self.shared.is_busy.store(false, Release);
     }
 }

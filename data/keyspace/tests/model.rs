@@ -277,8 +277,10 @@ fn a_walk_emits_the_moment_of_its_cut() {
 #[test]
 fn databases_are_separate_and_can_be_exchanged() {
     let keyspace = keyspace();
-    let set = |db, key: &[u8]| lock(&keyspace, key, START_MS).db(db).set_str(key, b"v", Ttl::At(START_MS + 50), StrHint::Auto);
-    (set(0, b"a"), set(3, b"a"), set(3, b"b"));
+    let set = |db, key: &[u8; 1]| lock(&keyspace, key, START_MS).db(db).set_str(key, b"v", Ttl::At(START_MS + 50), StrHint::Auto);
+    for (db, key) in [(0, b"a"), (3, b"a"), (3, b"b")] {
+        set(db, key);
+    }
     assert_eq!((keyspace.len(0), keyspace.len(3), keyspace.volatile_len(3)), (1, 2, 2));
     let flag = WatchFlag::new();
     let slot = Slot::of_key(b"b");
