@@ -8,7 +8,7 @@ use crate::engine::SERVER_VERSION;
 use crate::gate::Role;
 use crate::next::Next;
 use crate::session::ReplyMode;
-use pando_commands::CommandError;
+use pando_commands::{CommandError, introspect};
 use pando_resp::{Args, Proto, num};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,6 +24,14 @@ pub(crate) const TABLE: &[(&str, SessionFn)] = &[
     ("readonly", |cx, _| set_readonly(cx, true)),
     ("readwrite", |cx, _| set_readonly(cx, false)),
     ("asking", asking),
+    ("command", command),
+    ("command|count", command),
+    ("command|info", command),
+    ("command|docs", command),
+    ("command|list", command),
+    ("command|getkeys", command),
+    ("command|getkeysandflags", command),
+    ("command|help", command),
 ];
 
 const NO_CLUSTER: CommandError = CommandError::text("ERR This instance has cluster support disabled");
@@ -225,5 +233,10 @@ fn asking(cx: &mut SessionCx<'_>, _args: Args<'_>) -> Result<Next, CommandError>
     }
     cx.session.is_asking = true;
     cx.reply.ok();
+    Ok(Next::Continue)
+}
+
+fn command(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
+    introspect::command(&cx.engine.registry, args, cx.reply)?;
     Ok(Next::Continue)
 }

@@ -137,6 +137,7 @@ impl Session {
 
     #[inline]
     fn check(&mut self, engine: &Engine, w: &mut WorkerScratch, spec: &'static CommandSpec, args: Args<'_>) -> Result<(), Refusal> {
+        w.routed = None;
         let settings = w.settings();
         // One test for the overwhelmingly common case: a plain primary and a plain client.
         let is_plain = engine.gate.is_plain()
@@ -192,7 +193,8 @@ impl Session {
                 route.add_command(spec, args, &mut keys);
             }
             w.keys = keys;
-            self.check_route(engine, w, route, is_write, is_pubsub_shard(spec)).map_err(Refusal::Redirect)?;
+            w.routed = route.slot;
+            self.check_route(engine, w, &settings, route, is_write, is_pubsub_shard(spec)).map_err(Refusal::Redirect)?;
         } else if self.has_capa_redirect
             && is_replica
             && (is_write || (flags.any.has(Flags::READONLY) && !self.is_readonly))

@@ -71,7 +71,13 @@ impl Session {
         out: &mut ReplyBuf,
     ) -> Option<Next> {
         w.slots.clear();
-        let scope = lock_scope(spec, args, &mut w.keys, &mut w.slots, false);
+        let scope = match w.routed.take() {
+            Some(slot) => {
+                w.slots.push(slot);
+                LockScope::Listed
+            }
+            None => lock_scope(spec, args, &mut w.keys, &mut w.slots, false),
+        };
         let mut locked = lock(&engine.keyspace, scope, &mut w.slots);
         if engine.gate.epoch() != epoch {
             return None;

@@ -8,6 +8,7 @@ use crate::engine::Engine;
 use crate::gate::Role;
 use crate::scratch::WorkerScratch;
 use crate::session::Session;
+use crate::settings::Settings;
 use pando_commands::{CommandSpec, KeyVec, keys_of};
 use pando_resp::Args;
 use pando_topology::Slot;
@@ -58,12 +59,12 @@ impl Session {
         &self,
         engine: &Engine,
         w: &mut WorkerScratch,
+        settings: &Settings,
         route: Route,
         is_write: bool,
         is_pubsub_shard: bool,
     ) -> Result<(), Cow<'static, str>> {
         const DOWN: Cow<'static, str> = Cow::Borrowed("CLUSTERDOWN The cluster is down");
-        let settings = w.settings().clone();
         let is_primary = engine.gate.role() == Role::Primary;
         let has_lease = !is_primary || engine.gate.may_write_now();
         let Some(slot) = route.slot else {

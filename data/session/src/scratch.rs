@@ -23,7 +23,10 @@ pub struct WorkerScratch {
     pub(crate) stats: Arc<WorkerStats>,
     settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
     cluster: Cache<Arc<ArcSwapOption<ClusterView>>, Option<Arc<ClusterView>>>,
-    seen_settings: Option<Arc<Settings>>,
+    seen_settings: Arc<Settings>,
+    own_settings: Arc<Settings>,
+    /// The one slot of the command, if the cluster's checks found it already.
+    pub(crate) routed: Option<Slot>,
     wall_ms: u64,
     base: Instant,
     pub(crate) last: Instant,
@@ -50,7 +53,9 @@ impl WorkerScratch {
             stats: engine.stats.register(),
             settings: Cache::new(engine.settings.clone()),
             cluster: Cache::new(engine.cluster.clone()),
-            seen_settings: None,
+            seen_settings: Arc::default(),
+            own_settings: Arc::default(),
+            routed: None,
             wall_ms: wall_ms(),
             base: now,
             last: now,
@@ -86,10 +91,33 @@ impl WorkerScratch {
         std::mem::take(&mut self.wrote)
     }
 
-    /// The settings of this moment.
+    /// The settings of this moment: a copy of this worker's own, so that counting references to it
+    /// is not shared among cores.
     #[inline]
     pub fn settings(&mut self) -> &Arc<Settings> {
-        self.settings.load()
+        let current = self.settings.load();
+        if !Arc::ptr_eq(current, &self.seen_settings) {
+            self.seen_settings = current.clone();
+            self.copy_settings();
+        }
+        &self.own_settings
+    }
+
+    #[cold]
+    fn copy_settings(&mut self) {
+        let settings = Settings::clone(&self.seen_settings);
+        self.env = ExecEnv {
+            proto_max_bulk_len: settings.proto_max_bulk_len,
+            lfu: settings.lfu,
+            cluster_enabled: settings.cluster_enabled,
+            databases: settings.databases,
+            lazy_expire: settings.lazyfree_lazy_expire,
+            lazy_user_del: settings.lazyfree_lazy_user_del,
+            lazy_user_flush: settings.lazyfree_lazy_user_flush,
+            notify: settings.notify_keyspace_events,
+            ..ExecEnv::default()
+        };
+        self.own_settings = Arc::new(settings);
     }
 
     /// The cluster of this moment.
@@ -101,21 +129,7 @@ impl WorkerScratch {
     /// Brings the handlers' environment up to date; cheap when the settings did not change.
     #[inline]
     pub(crate) fn refresh_env(&mut self, is_primary: bool, no_touch: bool) {
-        let settings = self.settings.load();
-        if !self.seen_settings.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, settings)) {
-            self.seen_settings = Some(settings.clone());
-            self.env = ExecEnv {
-                proto_max_bulk_len: settings.proto_max_bulk_len,
-                lfu: settings.lfu,
-                cluster_enabled: settings.cluster_enabled,
-                databases: settings.databases,
-                lazy_expire: settings.lazyfree_lazy_expire,
-                lazy_user_del: settings.lazyfree_lazy_user_del,
-                lazy_user_flush: settings.lazyfree_lazy_user_flush,
-                notify: settings.notify_keyspace_events,
-                ..ExecEnv::default()
-            };
-        }
+        self.settings();
         self.env.is_primary = is_primary;
         self.env.is_applying = false;
         self.env.no_touch = no_touch;

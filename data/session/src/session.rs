@@ -60,6 +60,7 @@ impl Session {
 
     /// Takes the client out of everything that knows it.
     pub fn close(&mut self, engine: &Engine) {
+        self.abandon_wait(engine);
         self.discard_transaction();
         self.unwatch_all(engine);
         engine.pubsub.forget(&self.shared);
