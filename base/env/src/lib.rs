@@ -18,9 +18,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use clock::{Clock, RealClock};
 #[cfg(feature = "sim")]
 pub use clock::VirtualClock;
+pub use clock::{Clock, RealClock};
 pub use disk::{AppendFile, Disk};
 pub use net::{BoxListener, BoxStream, Listener, Net, Stream, TcpNet};
 pub use real_disk::RealDisk;

@@ -148,11 +148,7 @@ impl AppendFile for SimFile {
     }
 
     fn append(&self, bytes: Vec<u8>) -> BoxFuture<'static, io::Result<()>> {
-        let result = self
-            .disk
-            .state()
-            .file(self.generation, self.id)
-            .map(|f| f.bytes.extend_from_slice(&bytes));
+        let result = self.disk.state().file(self.generation, self.id).map(|f| f.bytes.extend_from_slice(&bytes));
         SimDisk::ready(result)
     }
 

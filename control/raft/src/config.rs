@@ -63,7 +63,7 @@ impl RaftConfig {
             propose_timeout_ms: 5_000,
             read_timeout_ms: 1_000,
             snapshot_every_entries: 5_000,
-            keep_entries: 1_000,
+            keep_entries: 200,
             log_bytes_max: 4 * 1024 * 1024,
             log_entries_max: 10_000,
             snapshot_chunk_bytes: 256 * 1024,

@@ -170,9 +170,7 @@ impl Core {
         let transport = Transport::new(env.clone(), config.clone(), voter);
         let new = openraft::Raft::new(voter, library, transport.clone(), log.clone(), store);
         // The library's tasks inherit the seed; all of them descend from this call.
-        let raft = SeededRuntime::scope(env.rng.next_u64(), new)
-            .await
-            .map_err(|e| StartError::Fatal(e.to_string()))?;
+        let raft = SeededRuntime::scope(env.rng.next_u64(), new).await.map_err(|e| StartError::Fatal(e.to_string()))?;
         let handler = RaftHandler::new(raft.clone(), voter, config.identity, config.read_timeout());
         let (status_tx, status) = watch::channel(Status { voter, ..Status::default() });
         let core = Core { raft, voter, config, log, transport, handler, status };

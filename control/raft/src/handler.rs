@@ -64,7 +64,9 @@ impl RaftHandler {
         read_timeout: Duration,
     ) -> RaftHandler {
         let busy = Arc::new(Semaphore::new(BUSY_MAX));
-        RaftHandler { shared: Arc::new(Shared { raft, voter, identity, read_timeout, busy, arriving: Mutex::default() }) }
+        RaftHandler {
+            shared: Arc::new(Shared { raft, voter, identity, read_timeout, busy, arriving: Mutex::default() }),
+        }
     }
 
     /// Answers one request: the body of the reply, or the text of an error reply.

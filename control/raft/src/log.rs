@@ -66,7 +66,10 @@ impl Log {
         }
         let file = env.disk.open_append(&path).await?;
         if parsed.good_bytes < bytes.len() as u64 {
-            tracing::warn!(torn_bytes = bytes.len() as u64 - parsed.good_bytes, "cutting the torn end of the log of the roots");
+            tracing::warn!(
+                torn_bytes = bytes.len() as u64 - parsed.good_bytes,
+                "cutting the torn end of the log of the roots"
+            );
             file.truncate(parsed.good_bytes).await?;
             file.sync().await?;
         }

@@ -167,8 +167,7 @@ fn damaged(at: u64, what: &str) -> io::Error {
 
 /// Reads a file. Fails if it is damaged anywhere but in its last batch.
 pub fn parse(file: &[u8]) -> io::Result<Parsed> {
-    let mut parsed =
-        Parsed { state: LogState::default(), good_bytes: 0, next_sequence: 0, entries_written: 0 };
+    let mut parsed = Parsed { state: LogState::default(), good_bytes: 0, next_sequence: 0, entries_written: 0 };
     loop {
         let at = parsed.good_bytes as usize;
         if at == file.len() {

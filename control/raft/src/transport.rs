@@ -186,9 +186,7 @@ impl Client {
     ) -> Result<A, RPCError<Types>> {
         let me = self.transport.shared.me;
         self.call(kind, question, deadline).await.map_err(|e| match e {
-            WireError::Timeout => {
-                RPCError::Timeout(Timeout { action, id: me, target: self.target, timeout: deadline })
-            }
+            WireError::Timeout => RPCError::Timeout(Timeout { action, id: me, target: self.target, timeout: deadline }),
             WireError::Body(_) | WireError::QueueFull | WireError::TooLong(_) => {
                 RPCError::Network(NetworkError::from_string(e))
             }
@@ -264,11 +262,7 @@ impl Client {
 impl RaftNetworkV2<Types> for Client {
     type SnapshotData = bytes::Bytes;
 
-    async fn append_entries(
-        &mut self,
-        rpc: rpc::Append,
-        option: RPCOption,
-    ) -> Result<rpc::Appended, RPCError<Types>> {
+    async fn append_entries(&mut self, rpc: rpc::Append, option: RPCOption) -> Result<rpc::Appended, RPCError<Types>> {
         // The library's limit is three quarters of a heartbeat, too short for a follower whose
         // fsync is slow; heartbeats have a lane and a limit of their own.
         let deadline = option.soft_ttl().max(Duration::from_millis(self.transport.shared.config.election_min_ms));

@@ -22,11 +22,10 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use crate::frame::{
-    BODY_BYTES_MAX, Frame, FrameReader, FrameWriter, Header, Kind, PROTOCOL,
-    decode_body, encode_body, flags, kinds,
-};
 use crate::WireError;
+use crate::frame::{
+    BODY_BYTES_MAX, Frame, FrameReader, FrameWriter, Header, Kind, PROTOCOL, decode_body, encode_body, flags, kinds,
+};
 
 /// A stranger may make us hold at most this much.
 const HELLO_BYTES_MAX: usize = 16 * 1024;
@@ -95,11 +94,7 @@ pub struct ConnConfig {
 
 impl Default for ConnConfig {
     fn default() -> ConnConfig {
-        ConnConfig {
-            connect_timeout: Duration::from_secs(2),
-            queue_frames_max: 1024,
-            body_bytes_max: BODY_BYTES_MAX,
-        }
+        ConnConfig { connect_timeout: Duration::from_secs(2), queue_frames_max: 1024, body_bytes_max: BODY_BYTES_MAX }
     }
 }
 
@@ -166,9 +161,8 @@ impl Conn {
         config: &ConnConfig,
         handler: Arc<dyn Handler>,
     ) -> Result<Conn, WireError> {
-        let stream = timeout(config.connect_timeout, env.net.connect(host, port))
-            .await
-            .map_err(|_| WireError::Timeout)??;
+        let stream =
+            timeout(config.connect_timeout, env.net.connect(host, port)).await.map_err(|_| WireError::Timeout)??;
         let _ = stream.set_nodelay(true);
         let (mut reader, mut writer) = split(stream);
         let talk = async {
@@ -197,9 +191,7 @@ impl Conn {
     ) -> Result<Conn, WireError> {
         let _ = stream.set_nodelay(true);
         let (mut reader, mut writer) = split(stream);
-        let peer = timeout(config.connect_timeout, hear_hello(&mut reader))
-            .await
-            .map_err(|_| WireError::Timeout)??;
+        let peer = timeout(config.connect_timeout, hear_hello(&mut reader)).await.map_err(|_| WireError::Timeout)??;
         let handler = admit(&peer);
         let accepted = handler.is_some();
         let answer = say_hello(&mut writer, &local, Some(peer.node), peer.purpose, "", accepted);
@@ -257,8 +249,7 @@ impl Conn {
     /// Ends the connection; everything that waits fails with [`WireError::Closed`].
     pub fn close(&self) {
         self.shared.closed.send_replace(true);
-        let waiting =
-            std::mem::take(&mut *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let waiting = std::mem::take(&mut *self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         for (_, tx) in waiting {
             let _ = tx.send(Err(WireError::Closed));
         }
@@ -290,12 +281,7 @@ impl Conn {
 
     /// Sends a request and waits for its reply. After [`WireError::Timeout`] or
     /// [`WireError::Closed`] it is unknown whether the other side carried it out.
-    pub async fn request(
-        &self,
-        kind: Kind,
-        body: Bytes,
-        deadline: Duration,
-    ) -> Result<Frame, WireError> {
+    pub async fn request(&self, kind: Kind, body: Bytes, deadline: Duration) -> Result<Frame, WireError> {
         // Relaxed: the number only has to be unique.
         let number = self.shared.next_request.fetch_add(1, Ordering::Relaxed);
         let (tx, rx) = oneshot::channel();
@@ -342,10 +328,7 @@ impl Conn {
         }
     }
 
-    fn waiting<T>(
-        &self,
-        f: impl FnOnce(&mut BTreeMap<u64, oneshot::Sender<Result<Frame, WireError>>>) -> T,
-    ) -> T {
+    fn waiting<T>(&self, f: impl FnOnce(&mut BTreeMap<u64, oneshot::Sender<Result<Frame, WireError>>>) -> T) -> T {
         f(&mut self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -503,8 +486,7 @@ mod tests {
         };
         let expect = Some(identity(expect).node);
         let (me, handler) = (identity(2), Arc::new(NoHandler));
-        let client =
-            Conn::connect(&env, "127.0.0.1", port, me, Purpose::Call, expect, &config, handler);
+        let client = Conn::connect(&env, "127.0.0.1", port, me, Purpose::Call, expect, &config, handler);
         let (server, client) = tokio::join!(server, client);
         (client, server)
     }

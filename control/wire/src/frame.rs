@@ -22,8 +22,8 @@
 use bytes::{Buf, Bytes, BytesMut};
 pub use pando_topology::ClusterId;
 use pando_topology::NodeId;
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::WireError;
@@ -307,11 +307,16 @@ mod tests {
         sample(b"body").encode(&mut out).unwrap();
         assert_eq!(out.len(), HEADER_BYTES + 4);
         let expected = concat!(
-            "504e444f", "0100", "21", "01", "0700000000000000",
+            "504e444f",
+            "0100",
+            "21",
+            "01",
+            "0700000000000000",
             "cccccccccccccccccccccccccccccccccccccccc",
             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
-            "04000000", "00000000",
+            "04000000",
+            "00000000",
         );
         assert_eq!(hex(&out[..84]), expected);
         assert_eq!(hex(&out[84..]), concat!("badfac8c", "626f6479"));

@@ -18,9 +18,7 @@ use crate::machine::{Machine, Store};
 use crate::record;
 use crate::root_machine::{self, RootMachine};
 use crate::snapshot::{self, Pairs};
-use crate::types::{
-    Entry, Membership, Payload, RootAddress, SnapshotMeta, StoredMembership, Types, Vote, log_id,
-};
+use crate::types::{Entry, Membership, Payload, RootAddress, SnapshotMeta, StoredMembership, Types, Vote, log_id};
 
 const LIMITS: Limits = Limits { bytes_max: 1 << 20, entries_max: 1000 };
 
@@ -144,7 +142,8 @@ async fn a_torn_end_is_cut_and_damage_before_it_is_fatal() {
         }
     }
     assert!(batch_ends >= 6, "{batch_ends}");
-    let last_batch = (0..file.len()).rev().find(|n| record::parse(&file[..*n]).is_ok_and(|p| p.good_bytes == *n as u64));
+    let last_batch =
+        (0..file.len()).rev().find(|n| record::parse(&file[..*n]).is_ok_and(|p| p.good_bytes == *n as u64));
     for at in 0..file.len() {
         let mut damaged = file.clone();
         damaged[at] ^= 0x20;
@@ -189,10 +188,8 @@ async fn many_appends_share_a_sync() {
 
 type Signal = std::io::Result<()>;
 
-fn openraft_signal() -> (
-    openraft::alias::OneshotSenderOf<Types, Signal>,
-    openraft::alias::OneshotReceiverOf<Types, Signal>,
-) {
+fn openraft_signal()
+-> (openraft::alias::OneshotSenderOf<Types, Signal>, openraft::alias::OneshotReceiverOf<Types, Signal>) {
     use openraft::type_config::TypeConfigExt;
     Types::oneshot()
 }
@@ -227,7 +224,11 @@ fn golden_log_bytes() {
 fn a_snapshot_image_round_trips_and_notices_damage() {
     let meta = SnapshotMeta {
         last_log_id: Some(log_id(3, 42)),
-        last_membership: StoredMembership::new(Some(log_id(1, 1)), Membership::new(vec![[5].into()], [(5, RootAddress::default())].into_iter().collect::<BTreeMap<_, _>>()).unwrap()),
+        last_membership: StoredMembership::new(
+            Some(log_id(1, 1)),
+            Membership::new(vec![[5].into()], [(5, RootAddress::default())].into_iter().collect::<BTreeMap<_, _>>())
+                .unwrap(),
+        ),
     };
     let (mut machine, _map) = RootMachine::new();
     for number in 0..3 {
