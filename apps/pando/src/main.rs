@@ -2,6 +2,9 @@
 //! The `pando` binary: picks the subcommand, nothing else. Called `valkey-server` or `redis-server` (a link to it), it is
 //! `pando server`.
 
+mod cluster;
+mod demo;
+mod link;
 mod server;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +28,10 @@ enum Command {
     /// Runs a server: [FILE] [--directive value ...], as valkey-server does.
     #[command(disable_help_flag = true)]
     Server(server::ServerArgs),
+    /// Starts a six-node cluster on loopback to look at; `--tour` shows a failover by itself.
+    Demo(demo::DemoArgs),
+    /// What an operator does to a whole cluster.
+    Cluster(cluster::ClusterArgs),
 }
 
 /// Is the program called like one that it replaces?
@@ -40,5 +47,18 @@ fn main() -> ExitCode {
     }
     match Cli::parse().command {
         Command::Server(args) => server::run(&args),
+        Command::Demo(args) => explain(demo::run(&args)),
+        Command::Cluster(args) => explain(cluster::run(&args)),
+    }
+}
+
+/// Tells the person what went wrong.
+fn explain(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("pando: {reason}");
+            ExitCode::FAILURE
+        }
     }
 }

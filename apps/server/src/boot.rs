@@ -26,6 +26,9 @@ pub enum StartError {
     /// It cannot listen.
     #[error("Warning: {0}")]
     Listen(#[from] crate::net::listener::ListenError),
+    /// Its part in the cluster cannot start.
+    #[error("Cannot start the cluster agent: {0}")]
+    Cluster(#[from] pando_agent::AgentError),
     /// The operating system refuses something.
     #[error("{0}: {1}")]
     System(&'static str, String),
@@ -102,6 +105,7 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         listeners: parking_lot::Mutex::default(),
         net_stats: (0..workers).map(|_| Arc::default()).collect(),
         replication,
+        cluster: std::sync::OnceLock::new(),
         clients: AtomicUsize::new(0),
         run_id: random_hex(20),
         executable: std::env::current_exe().map(|p| p.display().to_string()).unwrap_or_default(),
@@ -132,6 +136,10 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
     let running = Running { server, threads };
     let startup_memory = running.server.used_memory();
     running.server.startup_memory.store(startup_memory, Ordering::Relaxed);
+    if let Err(error) = start_cluster(&running.server) {
+        running.stop();
+        return Err(error.into());
+    }
     if let Err(error) = running.server.listen(&running.server.config.settings()) {
         running.stop();
         return Err(error.into());
@@ -141,6 +149,12 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         running.server.replication.follow(&host, port);
     }
     Ok(running)
+}
+
+/// In cluster mode, the agent; before clients can connect, so that none is served without a view of the cluster.
+fn start_cluster(server: &Arc<Server>) -> Result<(), pando_agent::AgentError> {
+    let values = server.config.values();
+    if values.is_yes("cluster-enabled") { crate::cluster::start(server, &values) } else { Ok(()) }
 }
 
 const USAGE: &str = "Usage: pando server [/path/to/valkey.conf] [options] [-]

@@ -84,6 +84,8 @@ pub struct Server {
     pub net_stats: Vec<Arc<NetStats>>,
     /// The replication runtime.
     pub replication: ReplicationSide,
+    /// The cluster's parts, in cluster mode.
+    pub cluster: std::sync::OnceLock<Arc<crate::cluster::ClusterRuntime>>,
     /// Connected clients, including those on their way to a worker.
     pub clients: AtomicUsize,
     /// Random name of this run.

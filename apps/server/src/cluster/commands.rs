@@ -1,20 +1,387 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! CLUSTER subcommands.
+//! The CLUSTER command family.
+//!
+//! Questions are answered from the applied topology; a node that is a root first makes sure that it is up to date with the
+//! majority, and refuses when it cannot. Changes are proposals to the roots, answered when they are committed. Both take
+//! a while on another thread: the client is suspended and its worker goes on with others.
 
-use crate::commands::Row;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pando_agent::{Answer, FailoverMode, Request, SetSlot};
 use pando_commands::CommandError;
-use pando_resp::Args;
-use pando_session::{Next, SessionCx};
-use pando_topology::Slot;
+use pando_resp::{Args, ReplyBuf, num};
+use pando_session::{ClusterView, Message, Next, SessionCx, SessionFn, Suspend};
+use pando_topology::{NodeId, Slot};
 
-pub(crate) const TABLE: &[Row] = &[("cluster|keyslot", key_slot)];
+use super::runtime::{self, ClusterRuntime};
+use super::{arguments, show};
 
-const DISABLED: &str = "ERR This instance has cluster support disabled";
+/// Names as in the command table.
+pub const TABLE: &[(&str, SessionFn)] = &[
+    ("cluster|addslots", add_slots),
+    ("cluster|addslotsrange", add_slots_range),
+    ("cluster|bumpepoch", bump_epoch),
+    ("cluster|count-failure-reports", count_failure_reports),
+    ("cluster|countkeysinslot", count_keys_in_slot),
+    ("cluster|delslots", del_slots),
+    ("cluster|delslotsrange", del_slots_range),
+    ("cluster|failover", failover),
+    ("cluster|flushslots", flush_slots),
+    ("cluster|forget", forget),
+    ("cluster|getkeysinslot", get_keys_in_slot),
+    ("cluster|help", help),
+    ("cluster|info", info),
+    ("cluster|keyslot", key_slot),
+    ("cluster|links", links),
+    ("cluster|meet", meet),
+    ("cluster|myid", my_id),
+    ("cluster|myshardid", my_shard_id),
+    ("cluster|nodes", nodes),
+    ("cluster|replicas", replicas),
+    ("cluster|replicate", replicate),
+    ("cluster|reset", reset),
+    ("cluster|saveconfig", save_config),
+    ("cluster|set-config-epoch", set_config_epoch),
+    ("cluster|setslot", set_slot),
+    ("cluster|shards", shards),
+    ("cluster|slaves", replicas),
+    ("cluster|slots", slots),
+];
 
-fn key_slot(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
-    if !cx.engine.settings.load().cluster_enabled {
-        return Err(CommandError::text(DISABLED));
+type Outcome = Result<Next, CommandError>;
+
+const NOT_ENABLED: CommandError = CommandError::text("ERR This instance has cluster support disabled");
+
+/// The cluster's parts of this process.
+fn runtime(cx: &SessionCx<'_>) -> Result<Arc<ClusterRuntime>, CommandError> {
+    runtime::of(cx.engine).ok_or(NOT_ENABLED)
+}
+
+/// Whether any database holds a key.
+fn has_keys(cx: &SessionCx<'_>) -> bool {
+    (0..cx.engine.keyspace.databases()).any(|db| !cx.engine.keyspace.is_empty(db))
+}
+
+fn view(cx: &SessionCx<'_>) -> Result<Arc<ClusterView>, CommandError> {
+    cx.engine.cluster.load_full().ok_or(NOT_ENABLED)
+}
+
+/// Asks the agent, suspends the client, and lets `render` write the reply when the answer is there.
+fn ask(
+    cx: &mut SessionCx<'_>,
+    request: Request,
+    render: impl FnOnce(&ClusterRuntime, Answer, &mut ReplyBuf) + Send + 'static,
+) -> Outcome {
+    let runtime = runtime(cx)?;
+    if cx.in_exec {
+        return Err(CommandError::text("ERR This CLUSTER subcommand is not allowed inside a transaction"));
     }
+    let ticket = runtime.next_ticket();
+    let (client, worker) = (cx.session.shared.id, cx.session.shared.worker.load(Ordering::Relaxed));
+    let mut reply = ReplyBuf::new(cx.reply.proto());
+    let answering = Arc::clone(&runtime);
+    runtime.agent().submit(
+        request,
+        Box::new(move |result| {
+            match result {
+                Ok(answer) => render(&answering, answer, &mut reply),
+                Err(line) => {
+                    answering.engine().stats.count_error(line.as_bytes());
+                    reply.error(&line);
+                }
+            }
+            answering.post(worker, Message::Resume { client, ticket, bytes: reply.take() });
+        }),
+    );
+    Ok(Next::Suspend(Suspend::Async(ticket)))
+}
+
+/// A change that is answered with OK.
+fn change(cx: &mut SessionCx<'_>, request: Request) -> Outcome {
+    ask(cx, request, |_, _, reply| reply.ok())
+}
+
+/// A question about the topology: at a root only after it has caught up with the majority.
+fn read(
+    cx: &mut SessionCx<'_>,
+    render: impl FnOnce(&ClusterRuntime, &ClusterView, &mut ReplyBuf) + Send + 'static,
+) -> Outcome {
+    let runtime = runtime(cx)?;
+    if runtime.agent().info().is_root && !cx.in_exec {
+        return ask(cx, Request::ReadBarrier, move |runtime, _, reply| match runtime.engine().cluster.load_full() {
+            Some(view) => render(runtime, &view, reply),
+            None => reply.error("CLUSTERDOWN This node is not part of a cluster"),
+        });
+    }
+    let view = view(cx)?;
+    render(&runtime, &view, cx.reply);
+    Ok(Next::Continue)
+}
+
+fn add_slots(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    let slots = arguments::slot_list(&args[2..])?;
+    change(cx, Request::AddSlots(slots))
+}
+
+fn add_slots_range(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    let slots = arguments::slot_ranges(&args[2..], "cluster|addslotsrange")?;
+    change(cx, Request::AddSlots(slots))
+}
+
+fn del_slots(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    let slots = arguments::slot_list(&args[2..])?;
+    change(cx, Request::DelSlots(slots))
+}
+
+fn del_slots_range(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    let slots = arguments::slot_ranges(&args[2..], "cluster|delslotsrange")?;
+    change(cx, Request::DelSlots(slots))
+}
+
+fn flush_slots(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    if has_keys(cx) {
+        return Err(CommandError::text("ERR DB must be empty to perform CLUSTER FLUSHSLOTS."));
+    }
+    change(cx, Request::FlushSlots)
+}
+
+fn bump_epoch(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    ask(cx, Request::BumpEpoch, |_, answer, reply| match answer {
+        Answer::Epoch { epoch, bumped: true } => reply.simple(&format!("BUMPED {epoch}")),
+        Answer::Epoch { epoch, bumped: false } => reply.simple(&format!("STILL {epoch}")),
+        _ => reply.ok(),
+    })
+}
+
+fn set_config_epoch(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    let epoch = num::parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
+    match u64::try_from(epoch) {
+        Ok(epoch) => change(cx, Request::SetConfigEpoch(epoch)),
+        Err(_) => Err(CommandError::format(format!("ERR Invalid config epoch specified: {epoch}"))),
+    }
+}
+
+fn meet(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    if args.len() > 5 {
+        return Err(CommandError::Arity("cluster|meet"));
+    }
+    let (host, port, cluster_port) = arguments::address(&args[2..])?;
+    change(cx, Request::Meet { host, port, cluster_port })
+}
+
+fn known_node(cx: &SessionCx<'_>, word: &[u8]) -> Result<NodeId, CommandError> {
+    let view = view(cx)?;
+    let id = arguments::node_id(word)?;
+    view.map.node(&id).map(|node| node.id).ok_or_else(|| arguments::unknown_node(word))
+}
+
+fn forget(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    let view = view(cx)?;
+    // Not looked up in the map: a node that was forgotten a moment ago may be forgotten through every other node too.
+    let id = arguments::node_id(args[2])?;
+    if id == view.me {
+        return Err(CommandError::text("ERR I tried hard but I can't forget myself..."));
+    }
+    if view.map.shard_of(&view.me).is_some_and(|shard| shard.primary == id && shard.primary != view.me) {
+        return Err(CommandError::text("ERR Can't forget my primary!"));
+    }
+    change(cx, Request::Forget(id))
+}
+
+fn replicate(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    let id = known_node(cx, args[2])?;
+    let view = view(cx)?;
+    if id == view.me {
+        return Err(CommandError::text("ERR Can't replicate myself"));
+    }
+    if view.map.shard_of(&id).is_some_and(|shard| shard.primary != id) {
+        return Err(CommandError::text("ERR I can only replicate a master, not a replica."));
+    }
+    let has_slots = view.map.shard_of(&view.me).is_some_and(|shard| !shard.slots.is_empty());
+    if view.is_primary && (has_slots || has_keys(cx)) {
+        let text = "ERR To set a master the node must be empty and without assigned slots.";
+        return Err(CommandError::text(text));
+    }
+    change(cx, Request::Replicate(id))
+}
+
+fn reset(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    let view = view(cx)?;
+    let hard = match args.get(2) {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case(b"soft") => false,
+        Some(word) if word.eq_ignore_ascii_case(b"hard") => true,
+        Some(_) => return Err(CommandError::Syntax),
+    };
+    if args.len() > 3 {
+        return Err(CommandError::Arity("cluster|reset"));
+    }
+    if view.is_primary && has_keys(cx) {
+        return Err(CommandError::text("ERR CLUSTER RESET can't be called with master nodes containing keys"));
+    }
+    let was_replica = !view.is_primary;
+    ask(cx, Request::Reset { hard }, move |runtime, _, reply| {
+        if was_replica {
+            // The data was its primary's; a node of its own starts empty.
+            runtime.flush_all();
+        }
+        reply.ok();
+    })
+}
+
+fn failover(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    let view = view(cx)?;
+    let mode = match args.get(2) {
+        None => FailoverMode::Planned,
+        Some(word) if word.eq_ignore_ascii_case(b"force") => FailoverMode::Force,
+        Some(word) if word.eq_ignore_ascii_case(b"takeover") => FailoverMode::Takeover,
+        Some(_) => return Err(CommandError::Syntax),
+    };
+    if args.len() > 3 {
+        return Err(CommandError::Syntax);
+    }
+    if view.is_primary || view.my_shard.is_none() {
+        return Err(CommandError::text("ERR You should send CLUSTER FAILOVER to a replica"));
+    }
+    let primary = view.map.shard_of(&view.me).and_then(|shard| view.map.node(&shard.primary));
+    if mode == FailoverMode::Planned && primary.is_none_or(|primary| primary.failed) {
+        return Err(CommandError::text("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE"));
+    }
+    change(cx, Request::Failover(mode))
+}
+
+fn set_slot(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    let slot = arguments::slot(args[2])?;
+    let invalid = "ERR Invalid CLUSTER SETSLOT action or number of arguments. Try CLUSTER HELP";
+    let action = args[3].to_ascii_lowercase();
+    let state = match (action.as_slice(), args.get(4)) {
+        (b"stable", None) => SetSlot::Stable,
+        (b"node", Some(id)) => SetSlot::Node(known_node(cx, id)?),
+        (b"migrating", Some(id)) => SetSlot::Migrating(known_node(cx, id)?),
+        (b"importing", Some(id)) => SetSlot::Importing(known_node(cx, id)?),
+        _ => return Err(CommandError::text(invalid)),
+    };
+    change(cx, Request::SetSlot(slot, state))
+}
+
+fn count_failure_reports(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    let id = known_node(cx, args[2])?;
+    ask(cx, Request::CountFailureReports(id), |_, answer, reply| match answer {
+        Answer::Count(count) => reply.int(count as i64),
+        _ => reply.int(0),
+    })
+}
+
+fn save_config(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    // Every change is on disk before it is answered; there is nothing left to save.
+    runtime(cx)?;
+    cx.reply.ok();
+    Ok(Next::Continue)
+}
+
+fn nodes(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    let moment = runtime(cx)?.moment();
+    read(cx, move |_, view, reply| reply.verbatim("txt", show::nodes(view, &moment).as_bytes()))
+}
+
+fn slots(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    let moment = runtime(cx)?.moment();
+    read(cx, move |_, view, reply| show::slots(view, &moment, reply))
+}
+
+fn shards(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    let moment = runtime(cx)?.moment();
+    read(cx, move |_, view, reply| show::shards(view, &moment, reply))
+}
+
+fn replicas(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    let id = known_node(cx, args[2])?;
+    let view = view(cx)?;
+    if view.map.shard_of(&id).is_none_or(|shard| shard.primary != id) {
+        return Err(CommandError::text("ERR The specified node is not a master"));
+    }
+    let moment = runtime(cx)?.moment();
+    read(cx, move |_, view, reply| show::replicas(view, &id, &moment, reply))
+}
+
+fn info(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    let agent = runtime(cx)?.agent().info();
+    let text = show::info(&*view(cx)?, &agent, cx.engine.gate.cluster_ok());
+    cx.reply.verbatim("txt", text.as_bytes());
+    Ok(Next::Continue)
+}
+
+fn links(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    let agent = runtime(cx)?.agent().info();
+    show::links(&agent.links, cx.reply);
+    Ok(Next::Continue)
+}
+
+fn my_id(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    let id = view(cx)?.me.to_string();
+    cx.reply.bulk(id.as_bytes());
+    Ok(Next::Continue)
+}
+
+fn my_shard_id(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    match view(cx)?.my_shard {
+        Some(id) => cx.reply.bulk(id.to_string().as_bytes()),
+        None => cx.reply.null(),
+    }
+    Ok(Next::Continue)
+}
+
+fn key_slot(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
     cx.reply.int(Slot::of_key(args[2]).index() as i64);
+    Ok(Next::Continue)
+}
+
+/// A slot of the commands that look at keys; other than in [`arguments::slot`] it is a plain number first.
+fn slot_of_keys(word: &[u8], refusal: &'static str) -> Result<Slot, CommandError> {
+    let number = num::parse_i64(word).ok_or(CommandError::NotInteger)?;
+    let slot = u16::try_from(number).ok().and_then(Slot::new);
+    slot.ok_or(CommandError::text(refusal))
+}
+
+fn count_keys_in_slot(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    let slot = slot_of_keys(args[2], "ERR Invalid slot")?;
+    let count = cx.engine.keyspace.slot_len(slot, cx.session.db());
+    cx.reply.int(count as i64);
+    Ok(Next::Continue)
+}
+
+fn get_keys_in_slot(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    const REFUSAL: &str = "ERR Invalid slot or number of keys";
+    runtime(cx)?;
+    let slot = slot_of_keys(args[2], REFUSAL)?;
+    let count = num::parse_i64(args[3]).ok_or(CommandError::NotInteger)?;
+    let count = usize::try_from(count).map_err(|_| CommandError::text(REFUSAL))?;
+    let keys = cx.engine.keyspace.lock_one(slot).keys_in_slot(slot, cx.session.db(), count);
+    cx.reply.array(keys.len());
+    for key in keys {
+        cx.reply.bulk(&key);
+    }
+    Ok(Next::Continue)
+}
+
+fn help(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
+    let names = TABLE.iter().filter_map(|(name, _)| name.strip_prefix("cluster|"));
+    let names: Vec<String> = names.filter(|name| *name != "slaves").map(str::to_ascii_uppercase).collect();
+    cx.reply.array(names.len() + 1);
+    cx.reply.simple("CLUSTER <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    for name in names {
+        cx.reply.simple(&name);
+    }
     Ok(Next::Continue)
 }

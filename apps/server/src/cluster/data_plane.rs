@@ -50,12 +50,12 @@ impl ServerDataPlane {
                 engine.gate.set_role(Role::Replica);
                 // Commands that were let in as a primary's have ended when every slot was free once.
                 drop(engine.keyspace.lock_all());
-                server.replication.follow(Some((host.clone(), *port)));
+                server.replication.follow(host, *port);
             }
             Following::Itself => {
                 if matches!(*current, Following::Primary(..)) {
                     tracing::info!("This node is a primary now, by decision of the roots");
-                    server.replication.follow(None);
+                    server.replication.promote();
                 }
                 engine.gate.set_role(Role::Primary);
             }
@@ -101,7 +101,7 @@ impl DataPlane for ServerDataPlane {
 
     fn status(&self) -> DataStatus {
         let Some(server) = self.runtime.server() else { return DataStatus::default() };
-        let position = server.replication.position();
+        let position = server.replication.inner().position();
         DataStatus {
             replid: *position.replid.as_bytes(),
             offset: position.offset,

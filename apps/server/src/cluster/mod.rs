@@ -1,5 +1,44 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Cluster mode: the CLUSTER command family, answered from the view of the cluster that sessions use. How the view is
-//! agreed on is the agent's business.
+//! Cluster mode: the agent's data plane and the CLUSTER commands. How topology is agreed on is the agent's business.
 
-pub(crate) mod commands;
+mod arguments;
+pub mod commands;
+mod config;
+mod data_plane;
+pub mod runtime;
+mod show;
+
+use std::sync::Arc;
+
+use pando_agent::{Agent, AgentError, Request};
+
+use pando_env::Env;
+
+use crate::config::Values;
+use crate::server::Server;
+use data_plane::ServerDataPlane;
+pub use runtime::ClusterRuntime;
+
+/// Starts the agent on a thread of its own, and lets CLUSTER commands and PUBLISH reach it. Until the roots have spoken, this
+/// node holds no lease and takes no writes.
+///
+/// # Errors
+/// A cluster port that is taken, or files that cannot be used.
+pub fn start(server: &Arc<Server>, values: &Values) -> Result<(), AgentError> {
+    let engine = &server.engine;
+    engine.gate.set_lease_until(0);
+    engine.gate.set_cluster_ok(false);
+    let runtime = ClusterRuntime::new(server);
+    let data_plane = Arc::new(ServerDataPlane::new(Arc::clone(&runtime)));
+    let agent = Agent::start_on_own_thread(config::agent_config(values), data_plane, Env::real())?;
+    let publisher = agent.clone();
+    let hook = move |channel: &[u8], message: &[u8], sharded: bool| {
+        let (channel, message) = (Arc::from(channel), Arc::from(message));
+        publisher.submit(Request::Publish { channel, message, sharded }, Box::new(|_| ()));
+    };
+    // Set once for each process; a second server in one process (tests) has an engine of its own.
+    let _ = engine.publish_hook.set(Box::new(hook));
+    runtime.set_agent(agent);
+    let _ = server.cluster.set(runtime);
+    Ok(())
+}

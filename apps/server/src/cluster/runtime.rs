@@ -83,7 +83,7 @@ impl ClusterRuntime {
     /// What a rendering of the topology needs to know of this instant.
     pub fn moment(&self) -> Moment {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let position = self.server().map(|server| server.replication.position());
+        let position = self.server().map(|server| server.replication.inner().position());
         let settings = self.engine.settings.load();
         Moment {
             unix_ms: now.as_millis() as u64,

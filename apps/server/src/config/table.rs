@@ -117,7 +117,7 @@ pub const TABLE: &[Directive] = &[
     row("cluster-blacklist-ttl", "", "60", Int(0, 4294967295), Mutable, Kept),
     row("cluster-config-file", "", "nodes.conf", Str, Fixed, Live),
     row("cluster-config-save-behavior", "", "sync", Enum(&["sync", "best-effort"]), Mutable, Kept),
-    row("cluster-databases", "", "1", Int(1, 2147483647), Fixed, Live),
+    row("cluster-databases", "", "16", Int(1, 2147483647), Fixed, Live),
     row("cluster-enabled", "", "no", Bool, Fixed, Live),
     row("cluster-link-sendbuf-limit", "", "0", Memory(0, i64::MAX), Mutable, Kept),
     row("cluster-manual-failover-timeout", "", "5000", Int(1, 2147483647), Mutable, Live),
