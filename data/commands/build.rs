@@ -163,7 +163,11 @@ fn flag_bits(command: &Value, name: &str) -> String {
 
 fn category_bits(command: &Value) -> String {
     let categories = texts(command, "acl_categories");
-    union(categories.iter().map(|category| format!("AclCategories::{}.0", category.trim_start_matches('@').to_uppercase())))
+    union(
+        categories
+            .iter()
+            .map(|category| format!("AclCategories::{}.0", category.trim_start_matches('@').to_uppercase())),
+    )
 }
 
 fn union(bits: impl Iterator<Item = String>) -> String {

@@ -51,7 +51,8 @@ fn bitfield_ro(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError
 fn run(ctx: &mut Ctx<'_, '_>, args: Args<'_>, read_only_command: bool) -> Result<(), CommandError> {
     let key = args[1];
     let operations = read_operations(ctx, args)?;
-    let writes_to = operations.iter().filter(|operation| operation.verb != Verb::Get).map(|operation| operation.end()).max();
+    let writes_to =
+        operations.iter().filter(|operation| operation.verb != Verb::Get).map(|operation| operation.end()).max();
     let Some(writes_to) = writes_to else { return read_all(ctx, key, &operations) };
     if read_only_command {
         return Err(CommandError::text("ERR BITFIELD_RO only supports the GET subcommand"));
@@ -194,28 +195,45 @@ impl Operation {
         (Some(if matches!(self.verb, Verb::Set(_)) { old } else { new }), new != old)
     }
 
-    /// `base + amount` in this field's width, and whether it did not fit.
+    /// `base + amount` in this field's width, and whether it did not fit. The tests for overflow are those of the reference
+    /// server, wrapping arithmetic included: they decide which bound OVERFLOW SAT takes for values far outside.
     fn add(&self, base: i64, amount: i64) -> (i64, bool) {
-        // The reference server reads the value of an unsigned SET as 64 unsigned bits.
-        let wide_base = if self.signed { i128::from(base) } else { i128::from(base.cast_unsigned()) };
-        let sum = wide_base + i128::from(amount);
-        let (min, max) = if self.signed {
-            (-(1i128 << (self.bits - 1)), (1i128 << (self.bits - 1)) - 1)
-        } else {
-            (0, (1i128 << self.bits) - 1)
-        };
-        if (min..=max).contains(&sum) {
-            return (sum as i64, false);
+        let (too_high, too_low, min, max) =
+            if self.signed { self.signed_fit(base, amount) } else { self.unsigned_fit(base, amount) };
+        let wrapped = base.wrapping_add(amount);
+        if !too_high && !too_low {
+            return (wrapped, false);
         }
         let stored = match self.overflow {
-            Overflow::Saturate if sum > max => max as i64,
-            Overflow::Saturate => min as i64,
+            Overflow::Saturate if too_high => max,
+            Overflow::Saturate => min,
             Overflow::Wrap | Overflow::Fail => {
-                let low = (sum as u64) & mask(self.bits);
+                let low = wrapped.cast_unsigned() & mask(self.bits);
                 if self.signed { sign_extend(low, self.bits) } else { low.cast_signed() }
             }
         };
         (stored, true)
+    }
+
+    /// Too high, too low, smallest and largest value.
+    fn signed_fit(&self, base: i64, amount: i64) -> (bool, bool, i64, i64) {
+        let max = (mask(self.bits) >> 1).cast_signed();
+        let min = -max - 1;
+        let (room_up, room_down) = (max.wrapping_sub(base), min.wrapping_sub(base));
+        let narrow = self.bits != 64;
+        let too_high = base > max || (narrow || (base >= 0 && amount > 0)) && amount > room_up;
+        let too_low = !too_high && (base < min || (narrow || (base < 0 && amount < 0)) && amount < room_down);
+        (too_high, too_low, min, max)
+    }
+
+    /// Like [`Operation::signed_fit`]; a negative base is a huge unsigned one.
+    fn unsigned_fit(&self, base: i64, amount: i64) -> (bool, bool, i64, i64) {
+        let max = mask(self.bits);
+        let room_up = max.wrapping_sub(base.cast_unsigned()).cast_signed();
+        let room_down = base.wrapping_neg();
+        let too_high = base.cast_unsigned() > max || (amount > 0 && amount > room_up);
+        let too_low = !too_high && amount < 0 && amount < room_down;
+        (too_high, too_low, 0, max.cast_signed())
     }
 }
 

@@ -151,7 +151,12 @@ impl Effects {
 
     /// Keyspace events in order.
     pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        self.events.iter().map(|(class, name, db, range)| Event { class: *class, name, db: *db, key: &self.bytes[range.clone()] })
+        self.events.iter().map(|(class, name, db, range)| Event {
+            class: *class,
+            name,
+            db: *db,
+            key: &self.bytes[range.clone()],
+        })
     }
 
     /// Changed keys in order, possibly repeated.
@@ -186,7 +191,13 @@ impl Effects {
 
     /// Hands every log record in order to `sink`; `db` and `args` are the client's, for the verbatim case.
     /// `scratch` is cleared and used to encode them.
-    pub fn for_each_record(&self, db: DbIndex, args: Args<'_>, scratch: &mut Vec<u8>, sink: &mut dyn FnMut(DbIndex, &[u8])) {
+    pub fn for_each_record(
+        &self,
+        db: DbIndex,
+        args: Args<'_>,
+        scratch: &mut Vec<u8>,
+        sink: &mut dyn FnMut(DbIndex, &[u8]),
+    ) {
         for (db, record) in self.before() {
             sink(db, record);
         }

@@ -8,8 +8,8 @@ use crate::key_positions::{KeyVec, keys_of};
 use crate::object::reply_help;
 use crate::registry::{Lookup, Registry};
 use crate::spec::{
-    AclCategories, ArgDoc, BeginSearch, CATEGORY_NAMES, CommandSpec, FLAG_NAMES, FindKeys, Flags, KEY_FLAG_NAMES, KeyFlags,
-    KeySpec,
+    AclCategories, ArgDoc, BeginSearch, CATEGORY_NAMES, CommandSpec, FLAG_NAMES, FindKeys, Flags, KEY_FLAG_NAMES,
+    KeyFlags, KeySpec,
 };
 use pando_resp::{Args, ReplyBuf};
 
@@ -126,7 +126,11 @@ fn key_spec_map(spec: &KeySpec, reply: &mut ReplyBuf) {
         ),
         FindKeys::KeyNum { key_num_index, first_key, step } => typed_spec(
             "keynum",
-            &[("keynumidx", Field::Int(key_num_index)), ("firstkey", Field::Int(first_key)), ("keystep", Field::Int(step))],
+            &[
+                ("keynumidx", Field::Int(key_num_index)),
+                ("firstkey", Field::Int(first_key)),
+                ("keystep", Field::Int(step)),
+            ],
             reply,
         ),
         FindKeys::Unknown => typed_spec("unknown", &[], reply),

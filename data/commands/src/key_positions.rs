@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Which arguments of a command are keys: the key specs of `commands.json` interpreted, plus the few commands whose specs
-//! cannot say (SORT, MIGRATE, SET without GET, BITFIELD, ZUNIONSTORE-like ones work by spec). Used for locking, routing,
+//! do not say it all (SORT, MIGRATE, GEORADIUS with two stores, SET without GET, BITFIELD without writes). Used for locking, routing,
 //! ACL and COMMAND GETKEYS. Only called with an argument count that satisfies the arity.
 
-use crate::spec::{BeginSearch, CommandSpec, FindKeys, KeyFlags, KeySpec};
+use crate::spec::{BeginSearch, CommandSpec, FindKeys, Flags, KeyFlags, KeySpec};
 use pando_resp::Args;
 use smallvec::SmallVec;
 
@@ -31,8 +31,11 @@ pub enum KeyError {
 #[inline]
 pub fn keys_of(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec) -> Result<(), KeyError> {
     // The overwhelmingly common shape, one key at a fixed place, must not pay for the general one.
-    if let [KeySpec { begin_search: BeginSearch::Index(index), find_keys: FindKeys::Range { last_key: 0, .. }, flags, .. }] =
-        spec.key_specs
+    if let [
+        KeySpec {
+            begin_search: BeginSearch::Index(index), find_keys: FindKeys::Range { last_key: 0, .. }, flags, ..
+        },
+    ] = spec.key_specs
     {
         if flags.has(KeyFlags::NOT_KEY) {
             return Ok(());
@@ -48,6 +51,10 @@ fn general(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec) -> Result<(), 
     match spec.name {
         "sort" | "sort_ro" => return sort_keys(args, keys),
         "migrate" => return migrate_keys(args, keys),
+        "georadius" | "georadiusbymember" => {
+            georadius_keys(args, keys);
+            return Ok(());
+        }
         _ => {}
     }
     for key_spec in spec.key_specs {
@@ -61,8 +68,11 @@ fn general(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec) -> Result<(), 
 
 fn by_spec(key_spec: &KeySpec, spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec) -> Result<(), KeyError> {
     let Some(start) = start_of(&key_spec.begin_search, args) else { return Ok(()) };
-    let flags =
-        if key_spec.flags.has(KeyFlags::VARIABLE_FLAGS) { variable_flags(spec, args, key_spec.flags) } else { key_spec.flags };
+    let flags = if key_spec.flags.has(KeyFlags::VARIABLE_FLAGS) {
+        variable_flags(spec, args, key_spec.flags)
+    } else {
+        key_spec.flags
+    };
     let argc = args.len() as i64;
     let (first, last, step) = match key_spec.find_keys {
         FindKeys::Unknown => return Ok(()),
@@ -80,7 +90,7 @@ fn by_spec(key_spec: &KeySpec, spec: &CommandSpec, args: Args<'_>, keys: &mut Ke
                 .ok()
                 .and_then(|at| args.get(at))
                 .and_then(|text| pando_resp::num::parse_i64(text))
-                .filter(|count| *count >= 0)
+                .filter(|count| *count >= i64::from(!spec.flags.has(Flags::NO_MANDATORY_KEYS)))
                 .ok_or(KeyError::InvalidArguments)?;
             let first = start + i64::from(first_key);
             let last = (count - 1).checked_mul(i64::from(step)).and_then(|span| span.checked_add(first));
@@ -144,13 +154,30 @@ fn bitfield_is_read_only(args: Args<'_>) -> bool {
         let left = args.len() - at - 1;
         if args[at].eq_ignore_ascii_case(b"get") && left >= 2 {
             at += 3;
+        } else if args[at].eq_ignore_ascii_case(b"overflow") && left >= 1 {
+            at += 2;
         } else {
-            let is_write = (args[at].eq_ignore_ascii_case(b"set") || args[at].eq_ignore_ascii_case(b"incrby")) && left >= 3;
-            let is_overflow = args[at].eq_ignore_ascii_case(b"overflow") && left >= 1;
-            return !is_write && !is_overflow;
+            return false;
         }
     }
     true
+}
+
+/// GEORADIUS and GEORADIUSBYMEMBER: the source, and the last of STORE and STOREDIST.
+fn georadius_keys(args: Args<'_>, keys: &mut KeyVec) {
+    keys.push(KeyPosition { index: 1, flags: KeyFlags(KeyFlags::RO.0 | KeyFlags::ACCESS.0) });
+    let mut store = None;
+    let mut at = 5;
+    while at + 1 < args.len() {
+        if args[at].eq_ignore_ascii_case(b"store") || args[at].eq_ignore_ascii_case(b"storedist") {
+            at += 1;
+            store = Some(at);
+        }
+        at += 1;
+    }
+    if let Some(index) = store {
+        keys.push(KeyPosition { index: index as u32, flags: KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0) });
+    }
 }
 
 /// Options of SORT before STORE and how many arguments follow each.

@@ -10,7 +10,8 @@ use crate::registry::{Row, row};
 use pando_keyspace::DbIndex;
 use pando_resp::Args;
 
-pub(crate) const TABLE: &[Row] = &[row("rename", rename), row("renamenx", renamenx), row("copy", copy), row("move", move_key)];
+pub(crate) const TABLE: &[Row] =
+    &[row("rename", rename), row("renamenx", renamenx), row("copy", copy), row("move", move_key)];
 
 const SAME_OBJECT: CommandError = CommandError::text("ERR source and destination objects are the same");
 

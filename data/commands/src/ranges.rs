@@ -38,8 +38,7 @@ fn append(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
 
 fn setrange(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     let (key, patch) = (args[1], args[3]);
-    let offset =
-        u64::try_from(integer(args[2])?).map_err(|_| CommandError::text("ERR offset is out of range"))?;
+    let offset = u64::try_from(integer(args[2])?).map_err(|_| CommandError::text("ERR offset is out of range"))?;
     let old_len = ctx.write_string(key, |value, _| Ok(value.map(|value| value.str_len())))?;
     if patch.is_empty() {
         ctx.reply.int(old_len.unwrap_or(0) as i64);

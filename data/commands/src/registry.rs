@@ -5,7 +5,9 @@
 
 use crate::context::DataFn;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
-use crate::{bitfield, bitmaps, bitop, counters, databases, expire, get_set, keys, lcs, move_keys, object, ranges, scan, set};
+use crate::{
+    bitfield, bitmaps, bitop, counters, databases, expire, get_set, keys, lcs, move_keys, object, ranges, scan, set,
+};
 use pando_resp::Args;
 
 /// One row of a family's table.
@@ -85,8 +87,11 @@ impl Registry {
     /// # Panics
     /// When a name is not in `commands.json`: rows are constants, so this is a programming error found at first start.
     pub fn new(extra: &[(&'static str, SessionCommandId)]) -> Registry {
-        let mut registry =
-            Registry { buckets: Box::new([EMPTY; BUCKETS]), exec: vec![None; COMMAND_ID_COUNT], present: vec![false; COMMANDS.len()] };
+        let mut registry = Registry {
+            buckets: Box::new([EMPTY; BUCKETS]),
+            exec: vec![None; COMMAND_ID_COUNT],
+            present: vec![false; COMMANDS.len()],
+        };
         for row in FAMILIES.iter().flat_map(|family| family.iter()) {
             registry.add(row.name, Exec::Data(row.run));
         }
@@ -100,7 +105,9 @@ impl Registry {
         let (top, index) = top_level(name).unwrap_or_else(|| panic!("{}", UnknownRow(name.to_owned())));
         let spec = match name.split_once('|') {
             None => top,
-            Some((_, sub)) => top.subcommand(sub.as_bytes()).unwrap_or_else(|| panic!("{}", UnknownRow(name.to_owned()))),
+            Some((_, sub)) => {
+                top.subcommand(sub.as_bytes()).unwrap_or_else(|| panic!("{}", UnknownRow(name.to_owned())))
+            }
         };
         self.exec[usize::from(spec.id)] = Some(exec);
         if !self.present[index] {
@@ -158,7 +165,8 @@ impl Registry {
 
     /// True when the command (or, for a container, any of its subcommands) has a handler.
     pub fn has(&self, spec: &CommandSpec) -> bool {
-        self.exec[usize::from(spec.id)].is_some() || spec.subcommands.iter().any(|sub| self.exec[usize::from(sub.id)].is_some())
+        self.exec[usize::from(spec.id)].is_some()
+            || spec.subcommands.iter().any(|sub| self.exec[usize::from(sub.id)].is_some())
     }
 
     /// All implemented top-level commands, by name.
@@ -181,11 +189,8 @@ fn top_level(name: &str) -> Option<(&'static CommandSpec, usize)> {
 /// The first and last eight bytes folded to lower case (`| 0x20` also maps other bytes, which only costs a comparison).
 #[inline]
 fn bucket_of(name: &[u8]) -> usize {
-    let (head, tail) = if name.len() >= 8 {
-        (word(&name[..8]), word(&name[name.len() - 8..]))
-    } else {
-        (word(name), 0)
-    };
+    let (head, tail) =
+        if name.len() >= 8 { (word(&name[..8]), word(&name[name.len() - 8..])) } else { (word(name), 0) };
     let mixed = (head ^ tail.rotate_left(23) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 54) as usize
 }

@@ -10,7 +10,8 @@ use crate::registry::{Row, row};
 use pando_keyspace::ValueType;
 use pando_resp::{Args, num};
 
-pub(crate) const TABLE: &[Row] = &[row("keys", keys), row("scan", scan), row("randomkey", randomkey), row("dbsize", dbsize)];
+pub(crate) const TABLE: &[Row] =
+    &[row("keys", keys), row("scan", scan), row("randomkey", randomkey), row("dbsize", dbsize)];
 
 fn keys(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     let pattern = args[1];
@@ -49,7 +50,8 @@ fn scan(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
             pattern = (*value != b"*").then_some(value);
         } else if is_word(args[at], "TYPE") {
             let known = TYPE_NAMES.into_iter().find(|name| is_word(value, name));
-            let unknown = || CommandError::format(format!("ERR unknown type name '{}'", String::from_utf8_lossy(value)));
+            let unknown =
+                || CommandError::format(format!("ERR unknown type name '{}'", String::from_utf8_lossy(value)));
             type_name = Some(known.ok_or_else(unknown)?);
         } else {
             return Err(CommandError::Syntax);

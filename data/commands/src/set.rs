@@ -12,8 +12,14 @@ use crate::registry::{Row, row};
 use pando_keyspace::{IntText, Ttl};
 use pando_resp::Args;
 
-pub(crate) const TABLE: &[Row] =
-    &[row("set", set), row("setnx", setnx), row("setex", setex), row("psetex", psetex), row("getex", getex), row("msetex", msetex)];
+pub(crate) const TABLE: &[Row] = &[
+    row("set", set),
+    row("setnx", setnx),
+    row("setex", setex),
+    row("psetex", psetex),
+    row("getex", getex),
+    row("msetex", msetex),
+];
 
 /// When a write goes ahead.
 #[derive(Copy, Clone, PartialEq, Eq)]
@@ -54,7 +60,8 @@ enum Dialect {
 /// Reads options from `args[from..]`. Repeating an option (but IFEQ) is allowed and the last one counts; contradicting is
 /// not.
 fn read_options<'a>(args: &[&'a [u8]], from: usize, dialect: Dialect) -> Result<Options<'a>, CommandError> {
-    let mut options = Options { condition: Condition::Always, get: false, keep_ttl: false, persist: false, expire: None };
+    let mut options =
+        Options { condition: Condition::Always, get: false, keep_ttl: false, persist: false, expire: None };
     let writes = dialect != Dialect::GetEx;
     let mut at = from;
     while at < args.len() {
@@ -67,7 +74,8 @@ fn read_options<'a>(args: &[&'a [u8]], from: usize, dialect: Dialect) -> Result<
         };
         if writes && is_word(word, "NX") && matches!(options.condition, Condition::Always | Condition::IfAbsent) {
             options.condition = Condition::IfAbsent;
-        } else if writes && is_word(word, "XX") && matches!(options.condition, Condition::Always | Condition::IfPresent) {
+        } else if writes && is_word(word, "XX") && matches!(options.condition, Condition::Always | Condition::IfPresent)
+        {
             options.condition = Condition::IfPresent;
         } else if let (true, Some(value), Condition::Always) =
             (dialect == Dialect::Set && is_word(word, "IFEQ"), next, options.condition)
@@ -80,7 +88,8 @@ fn read_options<'a>(args: &[&'a [u8]], from: usize, dialect: Dialect) -> Result<
             options.keep_ttl = true;
         } else if dialect == Dialect::GetEx && is_word(word, "PERSIST") && !other_time {
             options.persist = true;
-        } else if let (Some(form), Some(value), false) = (form, next, other_time || options.keep_ttl || options.persist) {
+        } else if let (Some(form), Some(value), false) = (form, next, other_time || options.keep_ttl || options.persist)
+        {
             options.expire = Some((form, value, at));
             at += 1;
         } else {

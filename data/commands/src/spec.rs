@@ -73,9 +73,8 @@ pub fn touches_all(spec: &CommandSpec) -> bool {
 
 /// The top-level spec with this name, implemented or not.
 pub fn find_spec(name: &[u8]) -> Option<&'static CommandSpec> {
-    let index = COMMANDS
-        .binary_search_by(|spec| spec.name.bytes().cmp(name.iter().map(u8::to_ascii_lowercase)))
-        .ok()?;
+    let index =
+        COMMANDS.binary_search_by(|spec| spec.name.bytes().cmp(name.iter().map(u8::to_ascii_lowercase))).ok()?;
     Some(&COMMANDS[index])
 }
 

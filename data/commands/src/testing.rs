@@ -107,7 +107,9 @@ impl Run {
         let args: Vec<&[u8]> = self.last.iter().map(Vec::as_slice).collect();
         let mut records = Vec::new();
         self.effects.for_each_record(self.last_db, &args, &mut Vec::new(), &mut |db, record| {
-            let Some((Value::Array(Some(words)), _)) = decode(record).expect("valid RESP") else { panic!("not a command") };
+            let Some((Value::Array(Some(words)), _)) = decode(record).expect("valid RESP") else {
+                panic!("not a command")
+            };
             let words: Vec<String> = words
                 .iter()
                 .map(|word| match word {
@@ -156,7 +158,8 @@ pub(crate) fn render(value: &Value) -> String {
         Value::Array(None) => "nil-array".to_owned(),
         Value::Array(Some(values)) => format!("[{}]", list(values)),
         Value::Map(pairs) => {
-            let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}: {}", render(key), render(value))).collect();
+            let pairs: Vec<String> =
+                pairs.iter().map(|(key, value)| format!("{}: {}", render(key), render(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
         Value::Set(values) => format!("~[{}]", list(values)),

@@ -33,7 +33,8 @@ fn every_spec_is_found_by_name_in_any_case() {
 
 #[test]
 fn ids_are_dense() {
-    let mut ids: Vec<u16> = COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands)).map(|spec| spec.id).collect();
+    let mut ids: Vec<u16> =
+        COMMANDS.iter().flat_map(|spec| std::iter::once(spec).chain(spec.subcommands)).map(|spec| spec.id).collect();
     ids.sort_unstable();
     assert!(ids.iter().enumerate().all(|(index, id)| index == usize::from(*id)));
     assert_eq!(ids.len(), crate::COMMAND_ID_COUNT);
@@ -76,5 +77,39 @@ fn every_data_command_has_a_summary() {
         for sub in registry.subcommands(spec) {
             assert!(!sub.summary.is_empty(), "{} needs a line in summaries.json", sub.name);
         }
+    }
+}
+
+#[test]
+fn keys_of_commands_without_a_handler_here() {
+    let keys = |line: &str| {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let spec = find_spec(args[0]).expect(line);
+        let mut keys = crate::KeyVec::new();
+        match crate::keys_of(spec, &args, &mut keys) {
+            Ok(()) => {
+                keys.iter().map(|key| String::from_utf8_lossy(args[key.index as usize])).collect::<Vec<_>>().join(" ")
+            }
+            Err(error) => error.to_string(),
+        }
+    };
+    const INVALID: &str = "ERR Invalid arguments specified for command";
+    for (line, expected) in [
+        ("xread count 1 streams a b 0 0", "a b"),
+        ("xread count 1", ""),
+        ("zunionstore d 2 a b weights 1 2", "d a b"),
+        ("zunionstore d 3 a b", INVALID),
+        ("zunionstore d 0 a", INVALID),
+        ("sort a by x store y store z", "a z"),
+        ("georadius a 1 2 3 m store d storedist e", "a e"),
+        ("eval script 2 a b c", "a b"),
+        ("eval script 0", ""),
+        ("eval script -1", INVALID),
+        ("migrate host 1  0 1 auth keys keys a b", "a b"),
+        ("migrate host 1 a 0 1", "a"),
+        ("blpop a b 0", "a b"),
+        ("publish channel message", ""),
+    ] {
+        assert_eq!(keys(line), expected, "{line}");
     }
 }

@@ -102,8 +102,5 @@ fn settings_of_the_server_change_replies() {
     assert_eq!(run.run("SETBIT k 8192 1"), "-ERR bit offset is not an integer or out of range");
     assert_eq!(run.run("SETBIT k 8191 1"), ":0");
     assert_eq!(run.run("APPEND k x"), "-ERR string exceeds maximum allowed size (proto-max-bulk-len)");
-    assert_eq!(
-        run.run("LCS k k"),
-        "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
-    );
+    assert_eq!(run.run("LCS k k"), "-ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len");
 }
