@@ -96,10 +96,8 @@ impl ReplicaPromise {
 
     /// Ends the promises to a process that is gone.
     pub fn on_proof_of_death(&mut self, proof: ProofOfDeath) {
-        if let Some(given) = self.given.get_mut(&proof.node) {
-            if given.incarnation <= proof.incarnation {
-                given.until_ms = 0;
-            }
+        if let Some(given) = self.given.get_mut(&proof.node).filter(|g| g.incarnation <= proof.incarnation) {
+            given.until_ms = 0;
         }
     }
 
@@ -111,11 +109,5 @@ impl ReplicaPromise {
     /// How long it must still wait; goes into heartbeats.
     pub fn left_ms(&self, now_ms: u64) -> u64 {
         self.blocked_until_ms().saturating_sub(now_ms)
-    }
-
-    /// Ends the wait for what an earlier process may have promised. Only if the process of the
-    /// primary to which it could have promised is proven dead.
-    pub fn forgive_forgotten(&mut self) {
-        self.forgotten_until_ms = 0;
     }
 }

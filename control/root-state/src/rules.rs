@@ -148,18 +148,16 @@ fn forget(draft: &mut Draft<'_>, id: &NodeId, by: &NodeId) -> Ruling {
         // CLUSTER FORGET is sent to every node in turn; the first one did it for all.
         return if draft.is_tombstone(id) { Ok(None) } else { Err(unknown_node(id)) };
     };
-    if let Some(shard) = draft.shard_of(id) {
-        if shard.primary == *id {
-            if shard.replicas.contains(by) {
-                return Err("ERR Can't forget my master!".into());
-            }
-            if !shard.replicas.is_empty() {
-                return Err(format!("ERR Node {id} is the primary of replicas, fail it over or move them first"));
-            }
-            // Forgetting a failed owner is the operator's word that it will not write again.
-            if !shard.slots.is_empty() && !node.failed {
-                return Err(format!("ERR Node {id} still owns slots"));
-            }
+    if let Some(shard) = draft.shard_of(id).filter(|s| s.primary == *id) {
+        if shard.replicas.contains(by) {
+            return Err("ERR Can't forget my master!".into());
+        }
+        if !shard.replicas.is_empty() {
+            return Err(format!("ERR Node {id} is the primary of replicas, fail it over or move them first"));
+        }
+        // Forgetting a failed owner is the operator's word that it will not write again.
+        if !shard.slots.is_empty() && !node.failed {
+            return Err(format!("ERR Node {id} still owns slots"));
         }
     }
     remove(draft, id);
