@@ -91,10 +91,6 @@ impl Core {
         *self.history.lock() = history;
     }
 
-    pub(crate) fn is_replica(&self) -> bool {
-        self.link_view.lock().is_some()
-    }
-
     pub(crate) fn primary_link_state(&self) -> Option<LinkState> {
         self.link_view.lock().as_ref().map(|link| link.state())
     }

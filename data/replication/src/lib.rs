@@ -150,6 +150,15 @@ impl Replication {
         core.engine.set_replica(false);
     }
 
+    /// Gives a primary's stream an id that nobody knows (DEBUG CHANGE-REPL-ID): all replicas need a full sync.
+    pub fn change_id(&self) {
+        let role = self.core.role.lock();
+        if role.is_none() {
+            self.core.set_history(History::new());
+            self.core.kill_replicas();
+        }
+    }
+
     /// Connects to the primary again at once, if there is no link: something changed that makes it likely to succeed.
     pub fn retry_now(&self) {
         if let Some(link) = &*self.core.link_view.lock()

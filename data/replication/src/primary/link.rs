@@ -109,11 +109,14 @@ impl ReplicaLink {
 
     fn on_ack(&self, core: &Core, offset: u64) {
         self.acked.fetch_max(offset, Ordering::AcqRel);
-        *self.acked_at.lock() = Some(Instant::now());
+        let is_first = self.acked_at.lock().replace(Instant::now()).is_none();
         self.first_ack.notify_waiters();
         // During a full sync the replica acknowledges what it had; only an online one counts for WAIT.
         if self.is_online() {
             core.engine.set_ack(self.hello.client_id, offset);
+            if is_first {
+                core.count_good_replicas();
+            }
         }
     }
 }
@@ -164,11 +167,9 @@ async fn listen(core: &Core, link: &ReplicaLink, mut up: OwnedReadHalf, unread: 
 
 async fn give(core: &Arc<Core>, link: &Arc<ReplicaLink>, down: &mut OwnedWriteHalf, unsent: Vec<u8>) -> io::Result<()> {
     down.write_all(&unsent).await?;
-    if core.feed() == Feed::Relay || core.is_replica() {
-        if core.primary_link_state() != Some(LinkState::Connected) {
-            down.write_all(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n").await?;
-            return Err(io::Error::other("asked for a sync while our own primary's link is down"));
-        }
+    if core.primary_link_state().is_some_and(|state| state != LinkState::Connected) {
+        down.write_all(b"-NOMASTERLINK Can't SYNC while not connected with my master\r\n").await?;
+        return Err(io::Error::other("asked for a sync while our own primary's link is down"));
     }
     let reader = match try_partial(core, link) {
         Some((reader, answer)) => {

@@ -93,6 +93,8 @@ fn write_image(
             return Err(gone());
         }
     }
+    // Whoever knows that the image is complete may count on the walk to be free.
+    drop(walk);
     let last = rdb.finish()?;
     send.blocking_send(Ok(last)).map_err(|_| gone())
 }

@@ -7,8 +7,10 @@ use crate::config::ReplicationConfig;
 use crate::history::ReplId;
 use pando_formats::aof::encode_command;
 use std::io;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// Longest answer line.
 const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -17,6 +19,8 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Wire {
     pub(super) stream: TcpStream,
     pub(super) buf: Vec<u8>,
+    /// How long the primary may be silent.
+    patience: Duration,
 }
 
 /// The primary's answer to PSYNC.
@@ -42,8 +46,8 @@ fn bad(what: impl Into<String>) -> io::Error {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Wire {
-        Wire { stream, buf: Vec::new() }
+    pub(super) fn new(stream: TcpStream, patience: Duration) -> Wire {
+        Wire { stream, buf: Vec::new(), patience }
     }
 
     async fn send(&mut self, args: &[&[u8]]) -> io::Result<()> {
@@ -65,7 +69,8 @@ impl Wire {
             if self.buf.len() > LINE_BYTES_MAX {
                 return Err(bad("answer too long"));
             }
-            if self.stream.read_buf(&mut self.buf).await? == 0 {
+            let read = timeout(self.patience, self.stream.read_buf(&mut self.buf));
+            if read.await.map_err(|_| io::Error::other("timed out"))?? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }

@@ -75,11 +75,10 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
     stream.set_nodelay(true)?;
     link.set_state(LinkState::Handshake);
     link.heard();
-    let mut wire = Wire::new(stream);
-    let timed_out = |_| io::Error::other("timed out");
-    timeout(config.repl_timeout, wire.greet(&config, core.engine.server_version())).await.map_err(timed_out)??;
+    let mut wire = Wire::new(stream, config.repl_timeout);
+    wire.greet(&config, core.engine.server_version()).await?;
     let position = (core.feed() == Feed::Relay).then(|| (core.history().replid, core.log.offset()));
-    // The primary keeps us waiting with empty lines while another full sync is under way: no limit but the link's.
+    // While another full sync is under way the primary keeps us waiting, with empty lines.
     let granted = wire.psync(position).await?;
     let begin = match granted {
         Granted::Continue(replid) => {
@@ -96,7 +95,7 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
     let (events_in, mut events) = mpsc::unbounded_channel();
     let (bytes, thread) = ApplyThread::start(core.clone(), link.clone(), begin, events_in)?;
     link.install(thread);
-    let Wire { stream, buf } = wire;
+    let Wire { stream, buf, .. } = wire;
     let (mut down, mut up) = stream.into_split();
     let gone = |_| io::Error::other("the apply thread ended");
     if !buf.is_empty() {

@@ -102,7 +102,9 @@ impl Data for FakeData {
     }
 }
 
-struct FakeWalk(Vec<((u16, Vec<u8>), (Vec<u8>, Option<u64>))>);
+type Entry = ((u16, Vec<u8>), (Vec<u8>, Option<u64>));
+
+struct FakeWalk(Vec<Entry>);
 
 impl DataWalk for FakeWalk {
     fn step(&mut self, budget_bytes: usize, to: &mut RdbWriter<Vec<u8>>) -> io::Result<WalkEnd> {
@@ -158,15 +160,7 @@ impl Node {
         let data = Arc::new(FakeData::default());
         let replication = Replication::over(data.clone(), config, runtime.handle().clone());
         let refuses = Arc::new(AtomicBool::new(false));
-        let (accepting, refusing) = (replication.clone(), refuses.clone());
-        std::thread::spawn(move || {
-            for (id, stream) in listener.incoming().enumerate() {
-                let (Ok(stream), replication) = (stream, accepting.clone()) else { return };
-                if !refusing.load(Ordering::SeqCst) {
-                    std::thread::spawn(move || greet(&replication, stream, id as u64));
-                }
-            }
-        });
+        accept_on(listener, replication.clone(), refuses.clone());
         Node { data, replication, port, refuses, _runtime: runtime }
     }
 
@@ -234,6 +228,18 @@ pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "in vain: {what}");
         std::thread::park_timeout(Duration::from_millis(2));
     }
+}
+
+/// Accepts replicas for as long as the process lives.
+pub fn accept_on(listener: TcpListener, accepting: Replication, refusing: Arc<AtomicBool>) {
+    std::thread::spawn(move || {
+        for (id, stream) in listener.incoming().enumerate() {
+            let (Ok(stream), replication) = (stream, accepting.clone()) else { return };
+            if !refusing.load(Ordering::SeqCst) {
+                std::thread::spawn(move || greet(&replication, stream, id as u64));
+            }
+        }
+    });
 }
 
 /// Speaks with one client until it asks for the stream.
