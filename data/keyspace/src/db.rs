@@ -135,7 +135,9 @@ impl Db<'_> {
             // Valkey keeps a raw value's object when it is overwritten by another long one.
             StrForm::Bytes(Encoding::EmbStr)
                 if value.len() > EMBSTR_LEN_MAX
-                    && live.is_some_and(|f| f.entry.type_() == ValueType::String && f.entry.encoding() == Encoding::Raw) =>
+                    && live.is_some_and(|f| {
+                        f.entry.type_() == ValueType::String && f.entry.encoding() == Encoding::Raw
+                    }) =>
             {
                 Source::Bytes(value, Encoding::Raw)
             }
@@ -160,7 +162,14 @@ impl Db<'_> {
         }
     }
 
-    fn store(&mut self, hash: u32, key: &[u8], found: Option<Found>, due: Option<u64>, source: Source<'_>) -> SetOutcome {
+    fn store(
+        &mut self,
+        hash: u32,
+        key: &[u8],
+        found: Option<Found>,
+        due: Option<u64>,
+        source: Source<'_>,
+    ) -> SetOutcome {
         let (db, now_ms, policy) = (self.db, self.state.now_ms, self.keyspace.policy());
         let epoch = self.keyspace.walk.epoch();
         let Some(Found { place, entry: old }) = found else {
@@ -278,8 +287,7 @@ impl Db<'_> {
         len = bytes.len();
         let source = Source::Bytes(&bytes, Encoding::Raw);
         if !old.try_overwrite(&source) {
-            let header =
-                Header { expire_at: old.expire_at(), access: old.access(), epoch: self.keyspace.walk.epoch() };
+            let header = Header { expire_at: old.expire_at(), access: old.access(), epoch: self.keyspace.walk.epoch() };
             let entry = Entry::new(key, header, source);
             self.exchange(hash, key, place, old, entry);
             old.free();
@@ -349,8 +357,7 @@ impl Db<'_> {
             old.free();
             live
         });
-        let header =
-            Header { expire_at: entry.expire_at, access: entry.access, epoch: self.keyspace.walk.epoch() };
+        let header = Header { expire_at: entry.expire_at, access: entry.access, epoch: self.keyspace.walk.epoch() };
         let value: Value = entry.value;
         self.attach(hash_key(key), key, Entry::new(key, header, Source::Owned(value)));
         SetOutcome { existed }

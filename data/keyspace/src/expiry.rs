@@ -70,7 +70,15 @@ impl Expiry {
 
     /// Records that the key's entry is due at `due_ms`. `old_due_ms` is what it was before; `volatile` counts entries
     /// with a TTL.
-    pub(crate) fn add(&mut self, hash: u32, due_ms: u64, old_due_ms: Option<u64>, now_ms: u64, volatile: usize, table: &Table) {
+    pub(crate) fn add(
+        &mut self,
+        hash: u32,
+        due_ms: u64,
+        old_due_ms: Option<u64>,
+        now_ms: u64,
+        volatile: usize,
+        table: &Table,
+    ) {
         // Time may pass while all buckets are far: measure from now, or the new record would land in a coarse bucket.
         let first = self.buckets.first().map_or(u64::MAX, Bucket::start);
         self.base = self.base.max(tick_of(now_ms).min(first));

@@ -179,9 +179,9 @@ impl<'a> LockedSlots<'a> {
     pub fn unwatch(&mut self, slot: Slot, db: DbIndex, key: &[u8], flag: &Arc<WatchFlag>) {
         let data = self.state.data(self.keyspace, slot.index());
         if let Some(watchers) = &mut data.watchers {
-            watchers.0.retain(|watcher| {
-                !(watcher.db == db && &*watcher.key == key && Arc::ptr_eq(&watcher.flag, flag))
-            });
+            watchers
+                .0
+                .retain(|watcher| !(watcher.db == db && &*watcher.key == key && Arc::ptr_eq(&watcher.flag, flag)));
             if watchers.0.is_empty() {
                 data.watchers = None;
             }
@@ -236,9 +236,11 @@ impl<'a> LockedSlots<'a> {
         let mut garbage = Garbage { keys: 0, tables: Vec::new() };
         for slot in 0..SLOT_COUNT {
             let data = self.state.data(self.keyspace, slot);
-            touch_where(data, |watcher| db.is_none_or(|db| db == watcher.db), |data, watcher| {
-                is_live_change(data.db(watcher.db), watcher)
-            });
+            touch_where(
+                data,
+                |watcher| db.is_none_or(|db| db == watcher.db),
+                |data, watcher| is_live_change(data.db(watcher.db), watcher),
+            );
             let data = self.state.data(self.keyspace, slot);
             data.is_dirty = true;
             let mut take = |of_db: &mut DbData| {
@@ -268,9 +270,11 @@ impl<'a> LockedSlots<'a> {
         self.keyspace.walk.abort();
         for slot in 0..SLOT_COUNT {
             let data = self.state.data(self.keyspace, slot);
-            touch_where(data, |watcher| watcher.db == a || watcher.db == b, |data, watcher| {
-                is_live_change(data.db(a), watcher) || is_live_change(data.db(b), watcher)
-            });
+            touch_where(
+                data,
+                |watcher| watcher.db == a || watcher.db == b,
+                |data, watcher| is_live_change(data.db(a), watcher) || is_live_change(data.db(b), watcher),
+            );
             if data.dbs().all(|(db, of_db)| (db != a && db != b) || of_db.table.len() == 0) {
                 continue;
             }

@@ -75,7 +75,8 @@ impl Buckets {
         let number = self.len;
         if (number as usize) < SEGMENT {
             if self.first.len() == self.first.capacity() {
-                self.first.reserve_exact((self.first.len() / 8 + 1).min(SEGMENT - self.first.len()));
+                // Four steps for each doubling: jemalloc's size classes, so that nothing is lost to rounding.
+                self.first.reserve_exact((self.first.len().checked_ilog2().map_or(1, |log| (1 << log) / 4)).max(1));
             }
             self.first.push(EMPTY);
         } else if (number as usize).is_multiple_of(SEGMENT) {

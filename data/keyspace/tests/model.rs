@@ -202,7 +202,8 @@ fn a_scan_emits_every_key_that_stays() {
         println!("seed {seed}");
         let (keyspace, mut rng) = (keyspace(), Rng(seed));
         let set = |key: &str| lock(&keyspace, key.as_bytes(), START_MS).db(0).set_int(key.as_bytes(), 1, Ttl::Clear);
-        let stays: HashSet<String> = (0..500).map(|n| if n % 2 == 0 { format!("{{t}}s{n}") } else { format!("s{n}") }).collect();
+        let stays: HashSet<String> =
+            (0..500).map(|n| if n % 2 == 0 { format!("{{t}}s{n}") } else { format!("s{n}") }).collect();
         for key in &stays {
             set(key);
         }
@@ -277,7 +278,9 @@ fn a_walk_emits_the_moment_of_its_cut() {
 #[test]
 fn databases_are_separate_and_can_be_exchanged() {
     let keyspace = keyspace();
-    let set = |db, key: &[u8; 1]| lock(&keyspace, key, START_MS).db(db).set_str(key, b"v", Ttl::At(START_MS + 50), StrHint::Auto);
+    let set = |db, key: &[u8; 1]| {
+        lock(&keyspace, key, START_MS).db(db).set_str(key, b"v", Ttl::At(START_MS + 50), StrHint::Auto)
+    };
     for (db, key) in [(0, b"a"), (3, b"a"), (3, b"b")] {
         set(db, key);
     }
@@ -293,7 +296,8 @@ fn databases_are_separate_and_can_be_exchanged() {
     assert!(keyspace.lock_none().random_key(0).is_some());
     assert_eq!(keyspace.flush(Some(0)).keys, 2);
     assert_eq!((keyspace.len(0), keyspace.len(3)), (0, 1));
-    let step = keyspace.expire_step(START_MS + 100, 10, &mut |_, db, key, _| assert_eq!((db, key), (3, b"a".as_slice())));
+    let step =
+        keyspace.expire_step(START_MS + 100, 10, &mut |_, db, key, _| assert_eq!((db, key), (3, b"a".as_slice())));
     assert_eq!((step.expired, step.next_due_ms, keyspace.used_bytes()), (1, None, 0));
 }
 
