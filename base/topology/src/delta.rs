@@ -66,9 +66,9 @@ fn compare<'a, K: Ord + Copy, V: Eq>(
     old: &'a BTreeMap<K, Arc<V>>,
     new: &'a BTreeMap<K, Arc<V>>,
 ) -> (impl Iterator<Item = &'a Arc<V>>, impl Iterator<Item = K> + 'a) {
-    let changed = new.iter().filter(|(key, value)| {
-        old.get(key).is_none_or(|before| !Arc::ptr_eq(before, value) && before != *value)
-    });
+    let changed = new
+        .iter()
+        .filter(|(key, value)| old.get(key).is_none_or(|before| !Arc::ptr_eq(before, value) && before != *value));
     let gone = old.keys().filter(|key| !new.contains_key(key)).copied();
     (changed.map(|(_, value)| value), gone)
 }

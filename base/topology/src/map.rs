@@ -39,9 +39,7 @@ pub struct RootSet {
 impl RootSet {
     /// Whether the nodes for which `has` answers true are a quorum of promises.
     pub fn is_quorum(&self, has: impl Fn(&NodeId) -> bool) -> bool {
-        let majority = |voters: &BTreeMap<NodeId, u64>| {
-            voters.keys().filter(|id| has(id)).count() * 2 > voters.len()
-        };
+        let majority = |voters: &BTreeMap<NodeId, u64>| voters.keys().filter(|id| has(id)).count() * 2 > voters.len();
         majority(&self.voters) && self.previous.as_ref().is_none_or(majority)
     }
 
@@ -291,7 +289,11 @@ impl ClusterMap {
 
     /// What has to be changed in this map to get `new`.
     pub fn diff(&self, new: &ClusterMap) -> Delta {
-        Delta { from: self.version(), to: new.version(), changes: crate::delta::changes_between(&self.parts, &new.parts) }
+        Delta {
+            from: self.version(),
+            to: new.version(),
+            changes: crate::delta::changes_between(&self.parts, &new.parts),
+        }
     }
 
     /// Applies a delta that starts at this version; refuses others and what would break the rules.
@@ -343,9 +345,7 @@ fn validate(parts: &MapParts) -> Result<(), MapError> {
         }
         let listed = match node.shard {
             None => !node.is_data,
-            Some(shard) => {
-                node.is_data && parts.shards.get(&shard).is_some_and(|s| s.members().any(|m| m == *id))
-            }
+            Some(shard) => node.is_data && parts.shards.get(&shard).is_some_and(|s| s.members().any(|m| m == *id)),
         };
         if !listed {
             return Err(MapError::Homeless(*id));

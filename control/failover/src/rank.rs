@@ -58,6 +58,6 @@ pub fn candidates(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Sh
             fit.then_some((rank, candidate))
         })
         .collect();
-    ranked.sort_by(|a, b| a.0.cmp(&b.0));
+    ranked.sort_by_key(|ranked| ranked.0);
     ranked.into_iter().map(|(_, candidate)| candidate).collect()
 }

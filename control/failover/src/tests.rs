@@ -52,7 +52,14 @@ impl Case {
                 node.promotable_since = TopologyVersion(20);
                 parts.nodes.insert(node.id, Arc::new(node));
                 let told = Some(Told { shard: sid(s), version: TopologyVersion(30) });
-                let known = NodeStatus { offset: 1000, replid: "a".into(), link_up: true, synced: true, told, promise_left_ms: 0 };
+                let known = NodeStatus {
+                    offset: 1000,
+                    replid: "a".into(),
+                    link_up: true,
+                    synced: true,
+                    told,
+                    promise_left_ms: 0,
+                };
                 status.insert(id(*m), (Incarnation(1), known));
             }
             let shard = Shard {
@@ -164,22 +171,14 @@ fn verdicts() {
     check("a failed replica", Case::new(1).says(&[1, 2], 31, SILENT), &[failed(&[31])]);
     check("it was known", Case::new(1).node(31, |n| n.failed = true).says(&[1, 2, 3], 31, SILENT), &[]);
     check("it is back", Case::new(1).node(31, |n| n.failed = true), &[cleared(&[31])]);
-    check(
-        "back for a minority only",
-        Case::new(1).node(31, |n| n.failed = true).says(&[1, 2], 31, SILENT),
-        &[],
-    );
+    check("back for a minority only", Case::new(1).node(31, |n| n.failed = true).says(&[1, 2], 31, SILENT), &[]);
     check("roots that have just started", Case::new(1).says(&[1, 2, 3], 3, NodeState::Unknown), &[]);
     check(
         "a dead node while roots have just started stays failed",
         Case::new(1).node(31, |n| n.failed = true).says(&[1, 2], 31, NodeState::Unknown).says(&[3], 31, SILENT),
         &[],
     );
-    check(
-        "stale reports count for nothing",
-        Case::new(1).says(&[1, 2], 3, SILENT).report_at(2, Some(NOW - 1001)),
-        &[],
-    );
+    check("stale reports count for nothing", Case::new(1).says(&[1, 2], 3, SILENT).report_at(2, Some(NOW - 1001)), &[]);
     check(
         "no quorum of reports",
         Case::new(1).says(&[1], 3, NodeState::Dead).report_at(2, None).report_at(3, None),
@@ -207,13 +206,9 @@ fn ranking() {
     for (what, winner, edit) in [
         ("the lower id, all else equal", Some(31), (|c| c) as fn(Case) -> Case),
         ("the larger offset", Some(32), |c| c.status(32, |s| s.offset = 1001)),
-        ("a link that was up beats the offset", Some(32), |c| {
-            c.status(31, |s| (s.link_up, s.offset) = (false, 2000))
-        }),
+        ("a link that was up beats the offset", Some(32), |c| c.status(31, |s| (s.link_up, s.offset) = (false, 2000))),
         ("the history of the primary beats the link", Some(32), |c| c.status(31, |s| s.replid = "b".into())),
-        ("the zone of the primary", Some(32), |c| {
-            c.node(3, |n| n.zone = "x".into()).node(32, |n| n.zone = "x".into())
-        }),
+        ("the zone of the primary", Some(32), |c| c.node(3, |n| n.zone = "x".into()).node(32, |n| n.zone = "x".into())),
         ("the lower priority number", Some(32), |c| c.node(32, |n| n.replica_priority = 50)),
         ("priority 0 is never promoted", Some(32), |c| c.node(31, |n| n.replica_priority = 0)),
         ("nofailover is never promoted", Some(32), |c| c.node(31, |n| n.no_failover = true)),
@@ -242,11 +237,7 @@ fn ranking() {
 fn promises_hold_back_a_promotion_until_death_is_proven() {
     let promised = || Case::new(1).status(31, |s| s.promise_left_ms = 500);
     check("cut off from the roots, not from its replica", promised().says(&[1, 2, 3], 3, SILENT), &[failed(&[3])]);
-    check(
-        "proven dead",
-        promised().says(&[1, 2], 3, NodeState::Dead),
-        &[failed(&[3]), promote(3, 31, Failed)],
-    );
+    check("proven dead", promised().says(&[1, 2], 3, NodeState::Dead), &[failed(&[3]), promote(3, 31, Failed)]);
 }
 
 #[test]

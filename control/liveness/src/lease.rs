@@ -96,9 +96,9 @@ impl PrimaryLease {
         }
         self.version = map.version();
         self.roots = map.roots().clone();
-        let mine = map.shard_of(&self.me).filter(|s| {
-            s.primary == self.me && s.primary_incarnation == self.incarnation && s.reign > self.resigned
-        });
+        let mine = map
+            .shard_of(&self.me)
+            .filter(|s| s.primary == self.me && s.primary_incarnation == self.incarnation && s.reign > self.resigned);
         let Some(shard) = mine else {
             self.end_reign();
             return;

@@ -17,9 +17,7 @@
 //! has caught up with the committed log (`note_caught_up`), then for one lease after its start only
 //! to those who hold a promise of its predecessor and know that they speak to a new process.
 
-use crate::messages::{
-    Ack, Claim, Grant, Heartbeat, NodeEvidence, NodeState, NodeStatus, ProofOfDeath, RootReport,
-};
+use crate::messages::{Ack, Claim, Grant, Heartbeat, NodeEvidence, NodeState, NodeStatus, ProofOfDeath, RootReport};
 use pando_topology::{ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
 use std::collections::BTreeMap;
 
@@ -168,9 +166,7 @@ impl RootLedger {
     /// This process of the root has given the claimant its promise already, and it has not run out
     /// for anyone else: it may be renewed even in the first lease.
     fn was_given_to(&self, beat: &Heartbeat, claim: Claim) -> bool {
-        self.promises
-            .get(&claim.shard)
-            .is_some_and(|p| (p.node, p.incarnation) == (beat.node, beat.incarnation))
+        self.promises.get(&claim.shard).is_some_and(|p| (p.node, p.incarnation) == (beat.node, beat.incarnation))
     }
 
     #[cfg(test)]

@@ -262,7 +262,15 @@ impl World {
         for (root, (root_incarnation, holds_promise)) in roots.into_iter().enumerate() {
             let status = status.clone();
             let beat = Heartbeat {
-                node, incarnation, seq, root_incarnation, version, roots_since, claim, holds_promise, status,
+                node,
+                incarnation,
+                seq,
+                root_incarnation,
+                version,
+                roots_since,
+                claim,
+                holds_promise,
+                status,
             };
             self.send(n, root, Message::Beat(beat));
         }
@@ -471,7 +479,7 @@ impl World {
         for n in 0..NODES {
             if self.runs(n) {
                 self.learn(n);
-                if self.now % 10 == 0 {
+                if self.now.is_multiple_of(10) {
                     self.beat(n);
                 }
             }

@@ -55,11 +55,8 @@ impl ReplicaPromise {
     /// it gets nothing, whatever else is true. None: a repetition.
     pub fn on_beat(&mut self, now_ms: u64, beat: &PrimaryBeat, map: &ClusterMap) -> Option<BeatAck> {
         let until_ms = now_ms.saturating_add(self.lease_ms);
-        let given = self.given.entry(beat.node).or_insert(Given {
-            incarnation: Incarnation::ZERO,
-            seq: 0,
-            until_ms: 0,
-        });
+        let given =
+            self.given.entry(beat.node).or_insert(Given { incarnation: Incarnation::ZERO, seq: 0, until_ms: 0 });
         if (beat.incarnation, beat.seq) <= (given.incarnation, given.seq) {
             return None;
         }

@@ -42,7 +42,8 @@ pub fn encode_fields(proposal: &Proposal) -> Vec<(String, Vec<u8>)> {
     ];
     match body {
         Value::Object(map) => {
-            let mut named: Vec<_> = map.into_iter().map(|(name, value)| (name, value.to_string().into_bytes())).collect();
+            let mut named: Vec<_> =
+                map.into_iter().map(|(name, value)| (name, value.to_string().into_bytes())).collect();
             named.sort();
             fields.extend(named);
         }

@@ -25,7 +25,7 @@ mod state;
 mod tests;
 
 pub use codec::{DecodeError, decode_fields, encode_fields, from_argv, to_argv};
-pub use command::{Command, JoinShard, NodeInfo, Outcome, Proposal, PromoteReason, RequestId};
+pub use command::{Command, JoinShard, NodeInfo, Outcome, PromoteReason, Proposal, RequestId};
 pub use roots::{RootStep, desired_voters, next_root_step};
 pub use snapshot::SnapshotError;
 pub use state::{Applied, REQUESTS_MAX, RootState, TOMBSTONES_MAX};

@@ -21,9 +21,8 @@ pub fn desired_voters(map: &ClusterMap, root_count: usize, is_live: impl Fn(&Nod
     // Live voters first: a root that comes back does not push out the one that took its place.
     capable.sort_by_key(|n| (!(current.contains_key(&n.id) && is_live(&n.id)), n.join_index, n.id));
     let live: Vec<_> = capable.iter().filter(|n| is_live(&n.id)).collect();
-    let chosen = |count: usize| {
-        live.iter().take(count).filter_map(|n| Some((n.id, n.root_id?))).collect::<BTreeMap<_, _>>()
-    };
+    let chosen =
+        |count: usize| live.iter().take(count).filter_map(|n| Some((n.id, n.root_id?))).collect::<BTreeMap<_, _>>();
     if root_count > 0 && live.len() >= root_count {
         return chosen(root_count);
     }

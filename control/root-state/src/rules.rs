@@ -4,9 +4,7 @@
 
 use crate::command::{Command, JoinShard, NodeInfo};
 use crate::draft::Draft;
-use pando_topology::{
-    ClusterId, Incarnation, Node, NodeId, RootSet, Shard, ShardId, SlotSet, TopologyVersion,
-};
+use pando_topology::{ClusterId, Incarnation, Node, NodeId, RootSet, Shard, ShardId, SlotSet, TopologyVersion};
 use std::collections::BTreeMap;
 
 /// `Ok(answer for the client, if more than OK)` or the error text.
@@ -382,13 +380,7 @@ fn promote(
     Ok(None)
 }
 
-fn confirm_primary(
-    draft: &mut Draft<'_>,
-    id: &ShardId,
-    node: &NodeId,
-    incarnation: Incarnation,
-    epoch: u64,
-) -> Ruling {
+fn confirm_primary(draft: &mut Draft<'_>, id: &ShardId, node: &NodeId, incarnation: Incarnation, epoch: u64) -> Ruling {
     let shard = expect_epoch(draft, id, epoch)?;
     if shard.primary != *node {
         return Err(format!("ERR Node {node} is not the primary of shard {id}"));

@@ -117,10 +117,9 @@ impl RootState {
         })?;
         let mut state = RootState { map, applied: meta.applied, tombstones, ..RootState::new() };
         for (id, outcome) in requests {
-            let id = u128::from_str_radix(&id, 16).map(RequestId).map_err(|e| SnapshotError::Malformed {
-                key: "metaspace:requests".into(),
-                why: e.to_string(),
-            })?;
+            let id = u128::from_str_radix(&id, 16)
+                .map(RequestId)
+                .map_err(|e| SnapshotError::Malformed { key: "metaspace:requests".into(), why: e.to_string() })?;
             state.request_order.push_back(id);
             state.requests.insert(id, outcome);
         }

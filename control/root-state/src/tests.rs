@@ -260,7 +260,8 @@ fn roots_are_exchanged_in_two_steps() {
 
 #[test]
 fn the_log_form_is_frozen() {
-    let entry = Proposal { request: RequestId(0xab), command: Command::AddSlots { node: id(1), slots: slots("0-9 20") } };
+    let entry =
+        Proposal { request: RequestId(0xab), command: Command::AddSlots { node: id(1), slots: slots("0-9 20") } };
     let argv: Vec<String> = to_argv(17, &entry).into_iter().map(|a| String::from_utf8(a).expect("text")).collect();
     assert_eq!(
         argv,
