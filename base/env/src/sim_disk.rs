@@ -256,3 +256,71 @@ impl Disk for SimDisk {
         SimDisk::ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{RealDisk, SeededRng};
+
+    /// What every disk must do; run on the simulated and on the real one.
+    async fn check(disk: &dyn Disk, dir: &Path) {
+        let (log, other) = (dir.join("log"), dir.join("other"));
+        assert_eq!(disk.read(&log).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(disk.list(dir).await.unwrap().is_empty());
+        disk.create_dir(dir).await.unwrap();
+        let file = disk.open_append(&log).await.unwrap();
+        assert!(file.is_empty());
+        // Queued in the order of the calls, whatever the order of waiting.
+        let (first, second) = (file.append(b"one ".to_vec()), file.append(b"two".to_vec()));
+        assert_eq!(file.len(), 7);
+        second.await.unwrap();
+        first.await.unwrap();
+        file.sync().await.unwrap();
+        assert_eq!(disk.read(&log).await.unwrap(), b"one two");
+        file.truncate(3).await.unwrap();
+        file.append(b"!".to_vec()).await.unwrap();
+        assert_eq!(disk.read(&log).await.unwrap(), b"one!");
+        drop(file);
+        let file = disk.open_append(&log).await.unwrap();
+        assert_eq!(file.len(), 4);
+        disk.replace(&other, b"whole".to_vec()).await.unwrap();
+        assert_eq!(disk.list(dir).await.unwrap(), [PathBuf::from("log"), PathBuf::from("other")]);
+        disk.rename(&other, &log).await.unwrap();
+        disk.sync_dir(dir).await.unwrap();
+        assert_eq!(disk.read(&log).await.unwrap(), b"whole");
+        disk.remove(&log).await.unwrap();
+        disk.remove(&log).await.unwrap();
+        assert!(disk.list(dir).await.unwrap().is_empty());
+        disk.remove_dir(dir).await.unwrap();
+        disk.remove_dir(dir).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn both_disks_do_the_same() {
+        check(&SimDisk::new(), Path::new("/sim")).await;
+        let name = format!("pando-env-{}-{:x}", std::process::id(), crate::SystemRng.next_u64());
+        check(&RealDisk::start(), &std::env::temp_dir().join(name)).await;
+    }
+
+    #[tokio::test]
+    async fn a_crash_keeps_what_was_synced_and_perhaps_a_part_of_the_rest() {
+        let mut kept = BTreeSet::new();
+        for seed in 0..200 {
+            let disk = SimDisk::new();
+            let path = Path::new("/d/file");
+            let file = disk.open_append(path).await.unwrap();
+            file.append(b"safe".to_vec()).await.unwrap();
+            file.sync().await.unwrap();
+            disk.sync_dir(Path::new("/d")).await.unwrap();
+            file.append(b"lost".to_vec()).await.unwrap();
+            disk.open_append(Path::new("/d/unsynced name")).await.unwrap();
+            disk.crash(&SeededRng::new(seed));
+            assert!(file.append(b"dead".to_vec()).await.is_err());
+            assert_eq!(disk.list(Path::new("/d")).await.unwrap(), [PathBuf::from("file")]);
+            let bytes = disk.read(path).await.unwrap();
+            assert!(b"safelost".starts_with(&bytes[..]) && bytes.len() >= 4);
+            kept.insert(bytes.len());
+        }
+        assert_eq!(kept.len(), 5);
+    }
+}

@@ -85,7 +85,8 @@ impl Raft {
         self.core.raft.is_initialized().await.map_err(|e| StartError::Fatal(e.to_string()))
     }
 
-    /// Makes this member a group of its own. On exactly one root of a cluster, once.
+    /// Makes this member a group of its own and waits until it leads. On exactly one root of a
+    /// cluster, once.
     pub async fn initialize(&self, address: RootAddress) -> Result<(), StartError> {
         self.core.initialize(address).await
     }
@@ -180,7 +181,11 @@ impl Core {
 
     pub async fn initialize(&self, address: RootAddress) -> Result<(), StartError> {
         let members = BTreeMap::from([(self.voter, address)]);
-        self.raft.initialize(members).await.map_err(|e| StartError::Fatal(e.to_string()))
+        self.raft.initialize(members).await.map_err(|e| StartError::Fatal(e.to_string()))?;
+        // Index 0 is the membership, 1 the first entry of the leader.
+        let wait = self.raft.wait(Some(self.config.propose_timeout()));
+        let leads = wait.metrics(|m| m.last_applied.is_some_and(|id| id.index >= 1), "initialized").await;
+        leads.map(|_| ()).map_err(|e| StartError::Fatal(e.to_string()))
     }
 
     pub async fn propose(&self, command: Payload) -> Result<(u64, Payload), ProposeError> {

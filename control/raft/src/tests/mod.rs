@@ -2,7 +2,9 @@
 //! Tests of the adapter: `storage` on one log and one snapshot, `cluster` on groups of roots in one
 //! process over a network and disks in memory, in virtual time.
 
+mod chaos;
 mod cluster;
 mod net;
+mod real;
 mod storage;
 mod world;
