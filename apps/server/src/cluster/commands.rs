@@ -12,7 +12,7 @@ use pando_agent::{Answer, FailoverMode, Request, SetSlot};
 use pando_commands::CommandError;
 use pando_resp::{Args, ReplyBuf, num};
 use pando_session::{ClusterView, Message, Next, SessionCx, SessionFn, Suspend};
-use pando_topology::{NodeId, Slot};
+use pando_topology::{ClusterId, ClusterMap, NodeId, Slot};
 
 use super::runtime::{self, ClusterRuntime};
 use super::{arguments, show};
@@ -63,8 +63,14 @@ fn has_keys(cx: &SessionCx<'_>) -> bool {
     (0..cx.engine.keyspace.databases()).any(|db| !cx.engine.keyspace.is_empty(db))
 }
 
+/// The applied topology. Before the first one arrives, a node that looks for its roots has an empty one.
 fn view(cx: &SessionCx<'_>) -> Result<Arc<ClusterView>, CommandError> {
-    cx.engine.cluster.load_full().ok_or(NOT_ENABLED)
+    let runtime = runtime(cx)?;
+    let known = cx.engine.cluster.load_full();
+    known.ok_or(()).or_else(|()| match runtime.agent().info().me {
+        Some(me) => Ok(Arc::new(ClusterView::new(Arc::new(ClusterMap::empty(ClusterId::random(|bytes| bytes.fill(0)))), me))),
+        None => Err(CommandError::text("CLUSTERDOWN This node has not joined a cluster yet")),
+    })
 }
 
 /// Asks the agent, suspends the client, and lets `render` write the reply when the answer is there.

@@ -9,6 +9,7 @@ pub mod runtime;
 mod show;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pando_agent::{Agent, AgentError, Request};
 
@@ -40,5 +41,17 @@ pub fn start(server: &Arc<Server>, values: &Values) -> Result<(), AgentError> {
     let _ = engine.publish_hook.set(Box::new(hook));
     runtime.set_agent(agent);
     let _ = server.cluster.set(runtime);
+    wait_for_first_map(server, values);
     Ok(())
+}
+
+/// A cluster of one, and a node that comes back, knows its topology at once; clients are let in when it does. A node that
+/// has yet to find its roots opens its port without.
+fn wait_for_first_map(server: &Arc<Server>, values: &Values) {
+    const LIMIT: Duration = Duration::from_secs(2);
+    let start = Instant::now();
+    let is_alone = values.named("cluster-roots").is_empty();
+    while is_alone && server.engine.cluster.load().is_none() && start.elapsed() < LIMIT {
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
