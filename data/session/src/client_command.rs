@@ -223,6 +223,7 @@ fn setinfo(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError>
 fn reply(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
     let session = &mut *cx.session;
     if args[2].eq_ignore_ascii_case(b"on") {
+        session.answers_now = true;
         session.reply_mode = ReplyMode::On;
         cx.reply.ok();
     } else if args[2].eq_ignore_ascii_case(b"off") {

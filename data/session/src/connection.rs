@@ -174,7 +174,10 @@ fn echo(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
 }
 
 fn select(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
-    let db = num::parse_i64(args[1]).filter(|db| i32::try_from(*db).is_ok()).ok_or(CommandError::NotInteger)?;
+    let db = num::parse_i64(args[1]).ok_or(CommandError::NotInteger)?;
+    if i32::try_from(db).is_err() {
+        return Err(CommandError::text("ERR value is out of range, value must between -2147483648 and 2147483647"));
+    }
     let databases = cx.worker.settings().databases;
     let db = u16::try_from(db).ok().filter(|db| *db < databases).ok_or(CommandError::DbOutOfRange)?;
     cx.session.select(db);

@@ -113,7 +113,8 @@ impl Session {
     fn refuse(&mut self, engine: &Engine, spec: Option<&'static CommandSpec>, line: &str, out: &mut ReplyBuf) -> Next {
         if spec.is_some_and(|spec| spec.name == "exec") && self.transaction.is_some() {
             self.end_transaction(engine);
-            let line = format!("EXECABORT Transaction discarded because of: {line}");
+            let reason = line.strip_prefix("ERR ").unwrap_or(line);
+            let line = format!("EXECABORT Transaction discarded because of: {reason}");
             out.error(&line);
             engine.stats.count_error(line.as_bytes());
             return Next::Continue;

@@ -2,14 +2,15 @@
 //! Running one command: lock its slots, call the handler, and settle what it did before the locks
 //! are released: log, WATCH, keyspace events, counters.
 
+use crate::context::SessionCx;
 use crate::engine::Engine;
 use crate::gate::Role;
 use crate::next::Next;
-use crate::context::SessionCx;
+use crate::ports::LogSink;
 use crate::scratch::WorkerScratch;
 use crate::session::Session;
 use pando_commands::{
-    CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyVec, SessionCommandId, keys_of, touches_all,
+    CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of, touches_all,
 };
 use pando_keyspace::{DbIndex, Keyspace, LockedSlots};
 use pando_resp::{Args, ReplyBuf, encode_command};
@@ -32,11 +33,14 @@ pub(crate) fn lock_scope(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec, 
         return if in_exec || spec.flags.has(Flags::WRITE) { LockScope::All } else { LockScope::Listed };
     }
     keys.clear();
-    // With arguments that make no sense the handler answers before it touches a key.
-    if keys_of(spec, args, keys).is_ok() {
+    let is_known = keys_of(spec, args, keys).is_ok();
+    let is_complete = spec.key_specs.len() < 2 || !spec.key_specs.iter().any(|keys| keys.flags.has(KeyFlags::INCOMPLETE));
+    if is_known && is_complete {
         slots.extend(keys.iter().map(|key| Slot::of_key(args[key.index as usize])));
+        return LockScope::Listed;
     }
-    LockScope::Listed
+    // Keys that only the handler can tell: alone it takes them as it goes, in EXEC all are there.
+    if in_exec { LockScope::All } else { LockScope::Listed }
 }
 
 pub(crate) fn lock<'k>(keyspace: &'k Keyspace, scope: LockScope, slots: &mut Vec<Slot>) -> LockedSlots<'k> {
@@ -197,7 +201,7 @@ pub(crate) fn count_effects(w: &mut WorkerScratch) {
 
 /// Appends the records of one command; more than one as a transaction of its own.
 fn append_records(
-    log: &dyn crate::ports::LogSink,
+    log: &dyn LogSink,
     effects: &pando_commands::Effects,
     count: usize,
     db: DbIndex,
@@ -213,7 +217,7 @@ fn append_records(
     buffer.clear();
     let mut batch = LogBatch { bytes: buffer, dbs: None };
     effects.for_each_record(db, args, record, &mut |db, bytes| batch.add(db, bytes));
-    batch.append(log, true)
+    batch.append(log)
 }
 
 /// Records that go to the log in one append, as one MULTI..EXEC.
@@ -247,9 +251,9 @@ impl LogBatch<'_> {
 
     /// Appends what was added and starts over. A single record goes without MULTI. Returns the
     /// offset, or 0 if there was nothing.
-    pub(crate) fn append(&mut self, log: &dyn crate::ports::LogSink, allow_transaction: bool) -> u64 {
+    pub(crate) fn append(&mut self, log: &dyn LogSink) -> u64 {
         let Some((first, last, count)) = self.dbs.take() else { return 0 };
-        let offset = if count == 1 || !allow_transaction {
+        let offset = if count == 1 {
             log.append(first, &self.bytes[MULTI.len()..])
         } else {
             // The log believes that the stream is in the first record's database.

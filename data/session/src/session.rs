@@ -29,6 +29,8 @@ pub struct Session {
     pub(crate) db: DbIndex,
     pub(crate) is_authenticated: bool,
     pub(crate) reply_mode: ReplyMode,
+    /// The command was CLIENT REPLY ON.
+    pub(crate) answers_now: bool,
     pub(crate) is_asking: bool,
     pub(crate) is_readonly: bool,
     pub(crate) is_no_touch: bool,
@@ -48,6 +50,7 @@ impl Session {
             db: 0,
             is_authenticated,
             reply_mode: ReplyMode::On,
+            answers_now: false,
             is_asking: false,
             is_readonly: false,
             is_no_touch: false,
@@ -102,6 +105,8 @@ impl Session {
         if args.is_empty() {
             return Next::Continue;
         }
+        // Workers may share one buffer among connections.
+        out.set_proto(self.shared.proto());
         let start = out.len();
         let mode = self.reply_mode;
         if mode == ReplyMode::SkipNext {
@@ -111,10 +116,12 @@ impl Session {
         self.shared.commands.store(self.shared.commands.load(Relaxed) + 1, Relaxed);
         let drop_reply = match mode {
             ReplyMode::On => false,
-            // CLIENT REPLY ON itself is answered.
             ReplyMode::Off => self.reply_mode == ReplyMode::Off,
             ReplyMode::SkipNext => true,
         };
+        // CLIENT REPLY ON itself is answered.
+        let answers_now = std::mem::take(&mut self.answers_now);
+        let drop_reply = drop_reply && !answers_now;
         if drop_reply {
             out.truncate(start);
         }

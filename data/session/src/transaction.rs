@@ -194,7 +194,9 @@ impl Session {
             }
             return None;
         }
+        let began = w.last;
         counters.calls.add(1);
+        w.stats.total_commands.add(1);
         locked.set_now(w.now_ms());
         let is_broken = self.watching.as_ref().is_some_and(|set| set.is_broken(&mut locked));
         self.unwatch_all_locked(engine, &mut locked);
@@ -250,6 +252,7 @@ impl Session {
         w.log = log_bytes;
         engine.drop_later(garbage);
         self.discard_transaction();
+        counters.nanoseconds.add(w.last.duration_since(began).as_nanos() as u64);
         Some(match next {
             // A transaction never blocks; its handlers know from `in_exec`.
             Next::Suspend(_) | Next::HandOff(_) => Next::Continue,
@@ -266,7 +269,7 @@ impl Session {
         locked: &mut pando_keyspace::LockedSlots<'_>,
     ) {
         let Some(log) = engine.active_log() else { return };
-        let offset = batch.append(log, true);
+        let offset = batch.append(log);
         if offset == 0 {
             return;
         }

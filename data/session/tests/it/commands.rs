@@ -18,6 +18,7 @@ fn connection_commands() {
         ("SELECT 3", "+OK"),
         ("SELECT 16", "-ERR DB index is out of range"),
         ("SELECT -1", "-ERR DB index is out of range"),
+        ("SELECT 99999999999", "-ERR value is out of range, value must between -2147483648 and 2147483647"),
         ("SELECT x", "-ERR value is not an integer or out of range"),
         ("AUTH x", "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?"),
         ("AUTH default x", "+OK"),
@@ -123,6 +124,18 @@ fn client_subcommands() {
         ("CLIENT REPLY OFF", ""),
         ("PING", ""),
         ("CLIENT REPLY ON", "+OK"),
+        ("CLIENT REPLY ON", "+OK"),
+        ("CLIENT REPLY SKIP", ""),
+        ("PING", ""),
+        ("CLIENT REPLY SKIP", ""),
+        ("CLIENT REPLY SKIP", ""),
+        ("PING", ""),
+        ("PING", "+PONG"),
+        ("CLIENT REPLY SKIP", ""),
+        ("CLIENT REPLY ON", "+OK"),
+        ("PING", "+PONG"),
+        ("CLIENT LIST IDLE 0", "-ERR idle should be greater than 0"),
+        ("CLIENT LIST ID 0", "-ERR client-id should be greater than 0"),
     ]);
     let line = client.run("CLIENT LIST FLAGS eT CAPA r NAME me LIB-NAME x DB 0 TYPE normal USER default");
     assert_eq!(
@@ -133,7 +146,7 @@ fn client_subcommands() {
                rbs=0 rbp=0 obl=0 oll=0 omem=0"
     );
     assert!(line.ends_with(
-        " events=r cmd=client|list user=default redir=-1 resp=2 lib-name=x lib-ver= tot-net-in=0 tot-net-out=0 tot-cmds=40\n\""
+        " events=r cmd=client|list user=default redir=-1 resp=2 lib-name=x lib-ver= tot-net-in=0 tot-net-out=0 tot-cmds=52\n\""
     ), "{line}");
 }
 

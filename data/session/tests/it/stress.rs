@@ -182,3 +182,42 @@ fn whole_keyspace_commands_in_between() {
     }
     run_all(jobs);
 }
+
+#[test]
+fn nothing_is_written_after_the_role_changed() {
+    let server = Server::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut jobs: Vec<Box<dyn FnOnce() + Send>> = Vec::new();
+    for variant in 0..3 {
+        let (engine, stop) = (server.engine.clone(), stop.clone());
+        jobs.push(Box::new(move || {
+            let mut client = Client::new(&engine);
+            while !stop.load(Relaxed) {
+                if variant == 0 {
+                    client.run("INCR a");
+                } else {
+                    client.run("MULTI");
+                    client.run("INCR a");
+                    client.run("INCR b");
+                    client.run("EXEC");
+                }
+            }
+        }));
+    }
+    let (engine, stop) = (server.engine.clone(), stop.clone());
+    jobs.push(Box::new(move || {
+        let mut client = Client::new(&engine);
+        for _ in 0..300 {
+            engine.gate.set_role(pando_session::Role::Replica);
+            // Whoever was let in before is done once every slot was locked.
+            drop(engine.keyspace.lock_all());
+            let before = client.run("MGET a b");
+            std::thread::yield_now();
+            (0..20).for_each(|_| assert_eq!(client.run("MGET a b"), before));
+            engine.gate.set_role(pando_session::Role::Primary);
+            client.run("GET a");
+        }
+        stop.store(true, Relaxed);
+    }));
+    run_all(jobs);
+}
