@@ -181,7 +181,7 @@ pub const TABLE: &[Directive] = &[
     row("max-new-connections-per-cycle", "", "10", Int(1, 1000), Mutable, Kept),
     row("max-new-tls-connections-per-cycle", "", "1", Int(1, 1000), Mutable, Kept),
     row("maxclients", "", "10000", Int(1, 4294967295), Mutable, Live),
-    row("maxmemory", "", "0", Memory(0, i64::MAX), Mutable, Kept),
+    row("maxmemory", "", "0", Memory(0, i64::MAX), Mutable, Live),
     row("maxmemory-clients", "", "0", MemoryOrPercent, Mutable, Kept),
     row("maxmemory-eviction-tenacity", "", "10", Int(0, 100), Mutable, Kept),
     row("maxmemory-policy", "", "noeviction", Enum(&["volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl", "allkeys-lru", "allkeys-lfu", "allkeys-random", "noeviction"]), Mutable, Kept),

@@ -100,6 +100,10 @@ impl Worker {
             tracing::warn!("Cannot watch a client's socket: {error}");
             connection.fate = super::Fate::CloseNow;
         }
+        if connection.session.shared.killed.load(Relaxed) {
+            // The message that says so may have come here before the connection did.
+            connection.fate = super::Fate::CloseNow;
+        }
         if is_suspended {
             self.suspended.insert(token.raw());
         }

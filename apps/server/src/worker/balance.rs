@@ -97,8 +97,14 @@ impl Worker {
         let mut active: Vec<Token> = self.slab.tokens();
         active.retain(|token| {
             self.slab.get_mut(*token).is_some_and(|c| {
-                // Those in the middle of something stay; there are others.
-                c.last_active_ms >= lately_ms && c.suspend.is_none() && !c.is_dirty && !c.is_queued && c.output_pending() == 0
+                // Those in the middle of something stay; there are others. So do subscribers: a message on its way to
+                // the old worker would be overtaken by the next one.
+                c.last_active_ms >= lately_ms
+                    && c.suspend.is_none()
+                    && !c.is_dirty
+                    && !c.is_queued
+                    && c.output_pending() == 0
+                    && !c.session.shared.is_subscribed()
             })
         });
         for token in active.into_iter().skip(1).step_by(2) {

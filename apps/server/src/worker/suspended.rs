@@ -39,7 +39,7 @@ impl Worker {
     fn due_of(&self, suspend: &Suspend) -> Option<u64> {
         match suspend {
             Suspend::Wait { deadline_boot_ms, .. } => *deadline_boot_ms,
-            Suspend::Paused => Some(self.server.engine.gate.paused_until().unwrap_or(0)),
+            Suspend::Paused => Some(self.server.engine.gate.paused_until().unwrap_or(0).max(boot_ms() + 1)),
             Suspend::Async(_) => None,
         }
     }
