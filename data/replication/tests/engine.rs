@@ -44,7 +44,12 @@ impl Node {
 
     fn dump(&self) -> Dump {
         let mut dump = Dump::new();
-        let mut walk = self.engine.keyspace.begin_walk(&mut || {}).expect("nobody else walks");
+        let mut walk = None;
+        // A full sync for another node may be walking.
+        while walk.is_none() {
+            walk = self.engine.keyspace.begin_walk(&mut || {}).ok();
+        }
+        let mut walk = walk.expect("just begun");
         let mut sink = |db: u16, key: &[u8], value: ValueRef<'_>, at: Option<u64>| {
             let value = match value {
                 ValueRef::Int(n) => n.to_string().into_bytes(),
