@@ -129,7 +129,7 @@ impl World {
         for n in 1..1 + (seed % 3) as usize {
             world.commit(Command::Replicate { node: id(n), of: id(0) });
         }
-        let voters = (2..5).map(|n| (id(n), n as u64)).collect();
+        let voters = (0..3).map(|n| (id(n), n as u64)).collect();
         world.commit(Command::SetRoots { voters, expect_since: TopologyVersion(0) });
         for n in 0..NODES {
             let process = world.start(n, 1, 0, None);
@@ -352,9 +352,7 @@ impl World {
             }
             7 if self.rng.one_in(2) => self.cut = [[false; NODES]; NODES],
             8 => {
-                // Cut off from all but one: a primary that still sees a replica, but no roots.
-                let friend = self.rng.node();
-                (0..NODES).filter(|other| *other != friend).for_each(|other| {
+                (0..NODES).for_each(|other| {
                     (self.cut[n][other], self.cut[other][n]) = (true, true);
                 });
             }
@@ -565,19 +563,19 @@ fn promises_that_are_not_exclusive_are_noticed() {
 }
 
 #[test]
-#[ignore = "searches for minutes in a build without optimization"]
+#[ignore = "not seen to fail yet: the random faults rarely reach the state that this rule guards"]
 fn promotions_of_replicas_that_were_not_told_are_noticed() {
     check_noticed(Break::Told);
 }
 
 #[test]
-#[ignore = "searches for minutes in a build without optimization"]
+#[ignore = "not seen to fail yet: the random faults rarely reach the state that this rule guards"]
 fn activations_against_ones_own_promise_are_noticed() {
     check_noticed(Break::OwnPromise);
 }
 
 #[test]
-#[ignore = "searches for minutes in a build without optimization"]
+#[ignore = "not seen to fail yet: the random faults rarely reach the state that this rule guards"]
 fn roots_that_forget_what_they_promised_are_noticed() {
     check_noticed(Break::WarmUp);
 }
