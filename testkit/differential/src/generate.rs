@@ -73,25 +73,27 @@ const INTEGERS: &[&str] = &[
     "1.5",
     "4294967296",
 ];
-const SECONDS: &[&str] = &["0", "1", "-1", "100", "1000", "9223372036854775807", "x", "9223372036854775"];
+/// Never so short that a key could expire on one server before the other is asked.
+const SECONDS: &[&str] = &["0", "60", "-1", "100", "1000", "9223372036854775807", "x", "9223372036854775"];
+const MILLISECONDS: &[&str] = &["0", "60000", "-1", "100000", "9223372036854775807", "x", "9223372036854775"];
 const OFFSETS: &[&str] = &["0", "1", "7", "8", "15", "100", "-1", "-2", "-100", "1000", "x"];
 
 /// A pattern of one command: literal words and places that are filled in.
 ///
-/// `K` a key, `V` a value, `N` an integer, `S` a time, `O` an offset, `B` a bit; `[a|b|]` one of these or nothing.
+/// `K` a key, `V` a value, `N` an integer, `S` a time in seconds, `M` one in milliseconds, `O` an offset, `B` a bit; `[a|b|]` one of these or nothing.
 const STRINGS: &[&str] = &[
     "SET K V",
     "SET K V [NX|XX|GET|KEEPTTL|IFEQ V|]",
-    "SET K V [EX S|PX S|EXAT S|PXAT S|] [NX|XX|GET|KEEPTTL|]",
+    "SET K V [EX S|PX M|EXAT S|PXAT S|] [NX|XX|GET|KEEPTTL|]",
     "SET K V [GET|] [NX|XX|] [EX S|]",
     "GET K",
     "GETSET K V",
     "GETDEL K",
     "GETEX K",
-    "GETEX K [EX S|PX S|PERSIST|EXAT S|PXAT S]",
+    "GETEX K [EX S|PX M|PERSIST|EXAT S|PXAT S]",
     "SETNX K V",
     "SETEX K S V",
-    "PSETEX K S V",
+    "PSETEX K M V",
     "MSET K V K V",
     "MSET K V K",
     "MSETNX K V K V",
@@ -109,7 +111,7 @@ const STRINGS: &[&str] = &[
     "LCS K K",
     "LCS K K [LEN|IDX|IDX WITHMATCHLEN|IDX MINMATCHLEN N|LEN IDX]",
     "DELIFEQ K V",
-    "MSETEX 2 K V K V [NX|XX|] [EX S|PX S|KEEPTTL|]",
+    "MSETEX 2 K V K V [NX|XX|] [EX S|PX M|KEEPTTL|]",
     "MSETEX N K V",
     "SET K",
     "GET",
@@ -149,7 +151,7 @@ const GENERIC: &[&str] = &[
     "TYPE K",
     "EXPIRE K S",
     "EXPIRE K S [NX|XX|GT|LT|NX XX|GT LT|x]",
-    "PEXPIRE K S",
+    "PEXPIRE K M",
     "EXPIREAT K S",
     "PEXPIREAT K S",
     "TTL K",
@@ -263,6 +265,7 @@ fn place(word: &str, random: &mut Random) -> Vec<u8> {
         "V" => random.one(VALUES),
         "N" => random.one(INTEGERS),
         "S" => random.one(SECONDS),
+        "M" => random.one(MILLISECONDS),
         "O" => random.one(OFFSETS),
         "#O" => return format!("#{}", random.one(&["0", "1", "3", "100"])).into_bytes(),
         "B" => random.one(&["0", "1", "1", "2", "x"]),
