@@ -155,3 +155,41 @@ impl<'a> Reader<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Value, decode, decode_all};
+
+    #[test]
+    fn every_type_and_its_prefixes() {
+        let bulk = |text: &str| Value::Bulk(Some(text.as_bytes().to_vec()));
+        for (input, expected) in [
+            ("+OK\r\n", Value::Simple("OK".into())),
+            ("-ERR x y\r\n", Value::Error("ERR x y".into())),
+            (":-5\r\n", Value::Int(-5)),
+            ("$2\r\n\r\n\r\n", bulk("\r\n")),
+            ("$-1\r\n", Value::Bulk(None)),
+            ("*-1\r\n", Value::Array(None)),
+            ("*2\r\n$1\r\na\r\n*0\r\n", Value::Array(Some(vec![bulk("a"), Value::Array(Some(vec![]))]))),
+            ("_\r\n", Value::Null),
+            ("%1\r\n+k\r\n:1\r\n", Value::Map(vec![(Value::Simple("k".into()), Value::Int(1))])),
+            ("~1\r\n:1\r\n", Value::Set(vec![Value::Int(1)])),
+            (">1\r\n:1\r\n", Value::Push(vec![Value::Int(1)])),
+            (",1.5\r\n", Value::Double(1.5)),
+            (",-inf\r\n", Value::Double(f64::NEG_INFINITY)),
+            ("#t\r\n", Value::Bool(true)),
+            ("(12345678901234567890\r\n", Value::BigNumber("12345678901234567890".into())),
+            ("=6\r\ntxt:hi\r\n", Value::Verbatim("txt".into(), b"hi".to_vec())),
+        ] {
+            assert_eq!(decode(input.as_bytes()), Ok(Some((expected, input.len()))), "{input:?}");
+            for end in 0..input.len() {
+                assert_eq!(decode(&input.as_bytes()[..end]), Ok(None), "{:?}", &input[..end]);
+            }
+        }
+        for bad in ["x\r\n", ":a\r\n", "$x\r\n", "$1\r\nabc\r\n", "%-1\r\n", "=2\r\nab\r\n", "\r\n"] {
+            assert!(decode(bad.as_bytes()).is_err(), "{bad:?}");
+        }
+        assert!(decode("*1\r\n".repeat(100).as_bytes()).is_err());
+        assert_eq!(decode_all(b"+a\r\n+b\r\n+c"), Ok(vec![Value::Simple("a".into()), Value::Simple("b".into())]));
+    }
+}

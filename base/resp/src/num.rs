@@ -51,8 +51,8 @@ pub fn parse_u64(text: &[u8]) -> Option<u64> {
     })
 }
 
-/// Parses a double as Valkey's `string2d`: what C's `strtod` takes as a whole (hexadecimal floats
-/// and infinities included), no leading space, not NaN, no overflow or underflow.
+/// Parses a double as Valkey's `string2d`: decimal or infinite, no leading space, not NaN, no
+/// overflow or underflow, no hexadecimal form.
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
     let first = *text.first()?;
     if crate::inline::is_space(first) {
@@ -65,8 +65,6 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     };
     let magnitude = if rest.eq_ignore_ascii_case(b"inf") || rest.eq_ignore_ascii_case(b"infinity") {
         f64::INFINITY
-    } else if let [b'0', b'x' | b'X', hex @ ..] = rest {
-        parse_hex_float(hex)?
     } else {
         if !rest.first().is_some_and(|b| b.is_ascii_digit() || *b == b'.') {
             return None;
@@ -83,32 +81,8 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     Some(if negative { -magnitude } else { magnitude })
 }
 
-fn parse_hex_float(text: &[u8]) -> Option<f64> {
-    let (mantissa, exponent) = match text.iter().position(|b| matches!(b, b'p' | b'P')) {
-        Some(at) => {
-            let exponent = std::str::from_utf8(&text[at + 1..]).ok()?;
-            (&text[..at], exponent.parse::<i32>().ok()?)
-        }
-        None => (text, 0),
-    };
-    let mut value = 0f64;
-    let mut scale = exponent;
-    let mut seen_point = false;
-    let mut digits = 0;
-    for &byte in mantissa {
-        if byte == b'.' && !seen_point {
-            seen_point = true;
-            continue;
-        }
-        value = value * 16.0 + (byte as char).to_digit(16)? as f64;
-        digits += 1;
-        if seen_point {
-            scale -= 4;
-        }
-    }
-    let value = value * 2f64.powi(scale);
-    (digits > 0 && value.is_finite()).then_some(value)
-}
+/// Whole numbers up to this are printed as integers (half of the largest 64-bit integer).
+const INTEGER_MAX: f64 = (i64::MAX / 2) as f64;
 
 /// A place to format a double without allocating.
 #[derive(Debug)]
@@ -153,8 +127,11 @@ impl FloatBuf {
         if value.is_infinite() {
             return self.write_str(if value > 0.0 { "inf" } else { "-inf" });
         }
-        if value == 0.0 {
-            return self.write_str(if value.is_sign_negative() { "-0" } else { "0" });
+        if value == 0.0 && value.is_sign_negative() {
+            return self.write_str("-0");
+        }
+        if value.abs() <= INTEGER_MAX && value == value.trunc() {
+            return write!(self, "{}", value as i64);
         }
         if value < 0.0 {
             self.write_str("-")?;
@@ -241,8 +218,14 @@ mod tests {
             ("+2", Some(2.0)),
             (".5", Some(0.5)),
             ("5.", Some(5.0)),
-            ("0x10", Some(16.0)),
-            ("0x1.8p1", Some(3.0)),
+            ("0x10", None),
+            ("-.5", Some(-0.5)),
+            ("1.e3", Some(1000.0)),
+            ("+inf", Some(f64::INFINITY)),
+            ("infinit", None),
+            ("1e-320", Some(1e-320)),
+            ("1_0", None),
+            (".", None),
             ("inf", Some(f64::INFINITY)),
             ("-Infinity", Some(f64::NEG_INFINITY)),
             ("nan", None),
@@ -265,6 +248,7 @@ mod tests {
         for (value, expected) in [
             (0.0, "0"),
             (-0.0, "-0"),
+            (4611686018427387904.0, "4611686018427387904"),
             (1.0, "1"),
             (-1.5, "-1.5"),
             (0.1, "0.1"),
@@ -273,7 +257,12 @@ mod tests {
             (1.5e-7, "1.5e-7"),
             (1e20, "1e+20"),
             (1e7, "10000000"),
-            (1e8, "1e+8"),
+            (1e8, "100000000"),
+            (1e17, "100000000000000000"),
+            (1234567890123456789.0, "1234567890123456768"),
+            (0.00001234, "1.234e-5"),
+            (4e18, "4000000000000000000"),
+            (-4.7e18, "-4.7e+18"),
             (123456789.0, "123456789"),
             (1.7976931348623157e308, "1.7976931348623157e+308"),
             (5e-324, "5e-324"),
