@@ -81,7 +81,8 @@ async fn run(seed: u64) {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_confirmed_is_lost_and_no_read_is_stale() {
-    for seed in 0..20 {
+    // About three CPU seconds each in a debug build; the simulator runs many more.
+    for seed in 0..4 {
         run(seed).await;
     }
 }
