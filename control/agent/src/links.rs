@@ -172,11 +172,6 @@ impl Links {
         }
     }
 
-    /// Whether a link is up.
-    pub fn is_up(&self, key: LinkKey) -> bool {
-        self.links.get(&key).is_some_and(|link| link.conn.is_some())
-    }
-
     /// Links that are up: node and unix time of creation.
     pub fn list(&self) -> Vec<(NodeId, u64)> {
         let up = self.links.iter().filter(|(_, link)| link.conn.is_some());

@@ -296,17 +296,21 @@ impl Driver {
         root.is_checking_voters = true;
         let (group, events) = (group.clone(), self.events.clone());
         tokio::spawn(async move {
+            let mut is_done = true;
             if !is_same
                 && can_change
                 && let Err(error) = group.become_voters(&voters).await
             {
                 tracing::debug!(error, "the voters could not be changed yet");
+                is_done = false;
             }
             if let Some(command) = command {
                 let proposal = Proposal { request: RequestId::NONE, command };
-                if group.propose(proposal).await.is_err() {
-                    tracing::debug!("the set of roots could not be changed yet");
-                }
+                is_done &= group.propose(proposal).await.is_ok_and(|(outcome, _)| outcome.is_done());
+            }
+            if !is_done {
+                // Whatever is missing, asking again at once would only keep this root busy.
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
             events.send(Event::VotersChecked).ok();
         });

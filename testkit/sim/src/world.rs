@@ -338,6 +338,7 @@ impl<'a> World<'a> {
             return;
         }
         self.sim.crash(self.hosts[host].name.as_str());
+        self.cuts.kill(self.hosts[host].addr, self.hosts.iter().map(|host| host.addr));
         let rng = SeededRng::new(self.rng.next_u64());
         let target = &mut self.hosts[host];
         *target.handle.borrow_mut() = None;
@@ -351,6 +352,7 @@ impl<'a> World<'a> {
     pub fn restart(&mut self, host: usize) {
         if !self.hosts[host].is_running {
             self.sim.bounce(self.hosts[host].name.as_str());
+            self.cuts.start(self.hosts[host].addr);
             self.hosts[host].is_running = true;
         }
     }
