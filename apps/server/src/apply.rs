@@ -74,6 +74,7 @@ pub fn apply(server: &Server, values: &Values, changed: &[usize]) -> Result<(), 
         let fail = |why: String| Err((index, why));
         match TABLE[index].name {
             "loglevel" => logging::set_level(values.named("loglevel")),
+            "io-threads" => tracing::warn!("The number of io-threads changes with the next start"),
             "dir" => {
                 if let Err(error) = std::env::set_current_dir(values.named("dir")) {
                     return fail(os_reason(&error));

@@ -48,6 +48,13 @@ pub struct Running {
 impl Running {
     /// Ends all threads and closes all connections.
     pub fn stop(self) {
+        if let Some(cluster) = self.server.cluster.get() {
+            // Hands leadership over, so that the other roots need not wait for it to be missed.
+            let leaving = cluster.agent().shutdown();
+            let limit = std::time::Duration::from_secs(2);
+            // Not done in time: they will miss it.
+            let _ = self.server.replication.runtime().block_on(async { tokio::time::timeout(limit, leaving).await });
+        }
         self.server.cron.stop();
         self.server.listeners.lock().clear();
         self.server.mail.send_all(|| WorkerMessage::Stop);

@@ -212,6 +212,10 @@ fn debug_is_guarded() {
     client.check("DBSIZE", ":10");
     client.check("GET key:3", "value:3");
     client.check("DEBUG ERROR MYERR", "-MYERR");
+    client.check("FLUSHALL", "+OK");
+    client.check("DEBUG DIGEST", "+0000000000000000000000000000000000000000");
+    client.check("MSET a b n 5", "+OK");
+    client.check("DEBUG DIGEST", "+c36b5f8f50872f5bb915f87ed2e456865ffbec4f");
 }
 
 #[test]

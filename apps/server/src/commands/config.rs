@@ -28,7 +28,7 @@ fn get(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
 
 fn set(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
     let server = server_of(cx)?;
-    if args.len() % 2 != 0 {
+    if !args.len().is_multiple_of(2) {
         return Err(CommandError::Syntax);
     }
     let pairs: Vec<(String, String)> =

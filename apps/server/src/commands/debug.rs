@@ -2,7 +2,7 @@
 //! DEBUG: what test suites use of it.
 
 use super::config::is_allowed;
-use super::{Row, help, server_of, text};
+use super::{Row, digest, help, server_of, text};
 use pando_commands::CommandError;
 use pando_keyspace::{StrHint, Ttl};
 use pando_resp::{Args, Proto};
@@ -15,9 +15,17 @@ pub(super) const TABLE: &[Row] = &[("debug", debug)];
 
 const DENIED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
 
+/// The double that Valkey's PROTOCOL replies with; near pi, but not pi.
+#[allow(clippy::approx_constant)]
+const PROTOCOL_DOUBLE: f64 = 3.141;
+
 const HELP: &[&str] = &[
     "CHANGE-REPL-ID",
     "    Give the stream of this server another id.",
+    "DIGEST",
+    "    Output a hex signature of all data.",
+    "DIGEST-VALUE <key> [<key> ...]",
+    "    Output a hex signature of the values of the keys.",
     "ERROR <string>",
     "    Reply with <string> as an error.",
     "LOG <message>",
@@ -64,6 +72,17 @@ fn debug(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         (b"object", [key] | [key, _]) => object(cx, key)?,
         (b"populate", [count, rest @ ..]) if rest.len() <= 2 => populate(cx, count, rest)?,
         (b"protocol", [kind]) => protocol(cx, kind)?,
+        (b"digest", []) => {
+            let digest = digest::of_all(cx.engine, cx.worker.now_ms());
+            cx.reply.simple(&digest);
+        }
+        (b"digest-value", keys) if !keys.is_empty() => {
+            cx.reply.array(keys.len());
+            for key in keys {
+                let digest = digest::of_value(cx.engine, cx.session.db(), key, cx.worker.now_ms());
+                cx.reply.simple(&digest);
+            }
+        }
         (b"change-repl-id", []) => {
             tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
             server.replication.change_id();
@@ -127,7 +146,7 @@ fn protocol(cx: &mut SessionCx<'_>, kind: &[u8]) -> Result<(), CommandError> {
     match kind.to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.int(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(PROTOCOL_DOUBLE),
         b"null" => reply.null(),
         b"array" => {
             reply.array(3);

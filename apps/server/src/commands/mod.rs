@@ -4,6 +4,7 @@
 
 mod config;
 mod debug;
+mod digest;
 mod info;
 mod replication;
 mod shutdown;

@@ -130,7 +130,7 @@ pub fn output_limits(text: &str) -> [OutputLimit; 3] {
 }
 
 fn canonical_limits(words: &[String], current: &str) -> Result<String, String> {
-    if words.len() % 4 != 0 || words.is_empty() {
+    if !words.len().is_multiple_of(4) || words.is_empty() {
         return Err("Wrong number of arguments in buffer limit configuration.".to_owned());
     }
     let mut limits = output_limits(current);
@@ -278,7 +278,7 @@ fn canonical_save(words: &[String], current: &str) -> Result<String, String> {
     {
         return Ok(String::new());
     }
-    if words.is_empty() || words.len() % 2 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(2) {
         return Err("Invalid save parameters".to_owned());
     }
     let mut out = current.to_owned();
@@ -317,7 +317,7 @@ fn canonical_percentiles(words: &[String]) -> Result<String, String> {
         match word.parse::<f64>() {
             Ok(percent) if (0.0..=100.0).contains(&percent) => {}
             Ok(_) => {
-                return Err("latency-tracking-info-percentiles should contain values between 0.0 and 100.0".to_owned());
+                return Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".to_owned());
             }
             Err(_) => return Err("Invalid latency-tracking-info-percentiles parameters".to_owned()),
         }

@@ -77,6 +77,9 @@ impl Values {
 /// A change that could not be applied: which directive, and why.
 pub type ApplyError = (usize, String);
 
+/// Makes values true; is told which of them changed.
+pub type Apply<'a> = dyn FnMut(&Values, &[usize]) -> Result<(), ApplyError> + 'a;
+
 /// The configuration of a running server.
 #[derive(Debug)]
 pub struct Config {
@@ -137,7 +140,7 @@ impl Config {
         &self,
         pairs: &[(String, String)],
         protected_allowed: bool,
-        apply: &mut dyn FnMut(&Values, &[usize]) -> Result<(), ApplyError>,
+        apply: &mut Apply<'_>,
     ) -> Result<(), String> {
         let refused =
             |name: &str, why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
@@ -209,7 +212,7 @@ mod tests {
         let config = Config::new(Values::defaults(), None);
         let pairs: Vec<(String, String)> = pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let got = config.set(&pairs, false, &mut |_, _| Ok(()));
-        assert_eq!(got.as_ref().map(|()| ()).map_err(String::as_str), expected);
+        assert_eq!(got.as_ref().copied().map_err(String::as_str), expected);
     }
 
     #[test]

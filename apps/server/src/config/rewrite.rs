@@ -99,7 +99,7 @@ fn with_units(limit: &str) -> String {
 fn memory(value: &str) -> String {
     let bytes: u64 = value.parse().unwrap_or(0);
     for (unit, size) in [("gb", 1u64 << 30), ("mb", 1 << 20), ("kb", 1 << 10)] {
-        if bytes != 0 && bytes % size == 0 {
+        if bytes != 0 && bytes.is_multiple_of(size) {
             return format!("{}{unit}", bytes / size);
         }
     }

@@ -232,6 +232,8 @@ impl Worker {
                 return false;
             }
             Next::HandOff(hand_off) => {
+                // What follows belongs to the link: nothing more is read here.
+                connection.suspend = Some(Suspend::Async(u64::MAX));
                 self.hand_offs.push((token, hand_off));
                 return false;
             }
