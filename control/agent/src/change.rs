@@ -207,13 +207,9 @@ impl Flow {
         for _ in 0..200 {
             let view = self.view();
             let Some(group) = &view.group else { return };
-            let status = group.status();
-            if !status.voters.contains(&group.voter()) || status.voters.len() == 1 && status.is_leader {
-                // The only voter of a cluster that has other nodes has to stay until one of them
-                // has taken over; alone it may go.
-                if !status.voters.contains(&group.voter()) || view.map.nodes().is_empty() {
-                    return;
-                }
+            // The only voter of a cluster that has other nodes stays until one of them has taken over.
+            if !group.status().voters.contains(&group.voter()) || view.map.nodes().is_empty() {
+                return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

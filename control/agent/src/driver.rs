@@ -115,6 +115,7 @@ pub(crate) async fn start(
         group: None,
         joining: state.joining.is_some(),
         told_at: Default::default(),
+        bound_until_ms: 0,
     };
     let (view, _) = watch::channel(view);
     let (door, door_seen) = watch::channel(Door { identity, raft: None });
@@ -389,6 +390,7 @@ impl Driver {
             group: self.group.clone(),
             joining: self.state.joining.is_some(),
             told_at: self.told_at(),
+            bound_until_ms: self.node.bound_until_ms,
         };
         self.view.send_replace(view);
         self.door.send_replace(Door { identity, raft: self.group.as_ref().map(Group::handler) });
@@ -490,8 +492,11 @@ async fn write_states(
             tracing::error!(%error, path = %file.path().display(), "cannot write the node's state");
         }
         for done in waiting {
-            let result = result.as_ref().map(|()| ()).map_err(|e| std::io::Error::new(e.kind(), e.to_string()));
-            done.send(result).ok();
+            let copy = match &result {
+                Ok(()) => Ok(()),
+                Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
+            };
+            done.send(copy).ok();
         }
     }
 }

@@ -51,3 +51,52 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pando_topology::{ClusterId, MapParts};
+
+    fn map(version: u64) -> Arc<ClusterMap> {
+        let empty = ClusterMap::empty(ClusterId::from_bytes([1; 20]));
+        let parts = MapParts {
+            version: TopologyVersion(version),
+            current_epoch: version,
+            ..empty.parts().clone()
+        };
+        Arc::new(ClusterMap::new(parts).expect("valid"))
+    }
+
+    /// What a subscriber gets, as text: `full 7`, or the deltas `3-5 5-7`.
+    fn check(feed: &Feed, has: Option<u64>, expected: &str) {
+        let messages = feed.since(has.map(TopologyVersion));
+        let texts: Vec<String> = messages
+            .iter()
+            .map(|message| match message {
+                Message::Full(map) => format!("full {}", map.version()),
+                Message::Delta(delta) => format!("{}-{}", delta.from, delta.to),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(texts.join(" "), expected, "{has:?}");
+    }
+
+    #[test]
+    fn subscribers_get_deltas_or_a_full_copy() {
+        let mut feed = Feed::default();
+        check(&feed, None, "");
+        for version in [3, 5, 5, 4, 7] {
+            feed.publish(map(version));
+        }
+        check(&feed, None, "full 7");
+        check(&feed, Some(3), "3-5 5-7");
+        check(&feed, Some(5), "5-7");
+        check(&feed, Some(7), "");
+        check(&feed, Some(9), "");
+        check(&feed, Some(4), "full 7");
+        for version in 8..100 {
+            feed.publish(map(version));
+        }
+        check(&feed, Some(3), "full 99");
+    }
+}

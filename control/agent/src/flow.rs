@@ -45,6 +45,8 @@ pub(crate) struct View {
     pub joining: bool,
     /// Replica: the version at which its reigning primary told it that it needs its promise.
     pub told_at: TopologyVersion,
+    /// This process does not write before that; see `ReplicaPromise`.
+    pub bound_until_ms: u64,
 }
 
 impl View {
@@ -179,8 +181,9 @@ impl Flow {
             turn += 1;
             let left = deadline.saturating_duration_since(Instant::now());
             let target = roots.get(index.unwrap_or(turn % roots.len().max(1)));
-            match target {
-                Some(root) => match self.ask(&view, root, call, left.min(Duration::from_secs(2))).await {
+            // Without a target: the map may name this node's roots any moment.
+            if let Some(root) = target {
+                match self.ask(&view, root, call, left.min(Duration::from_secs(2))).await {
                     Ok(Reply::NotLeader(leader)) => hint = leader.filter(|id| *id != root.node),
                     Ok(Reply::Refused(text)) => return Err(ProposeError::Refused(text)),
                     Ok(Reply::Busy(text)) if foreign.is_some() && is_certain => {
@@ -189,9 +192,7 @@ impl Flow {
                     Ok(Reply::Busy(_)) => {}
                     Ok(reply) => return Ok(reply),
                     Err(error) => is_certain &= error.is_certainly_not_done(),
-                },
-                // The map may name this node's roots any moment.
-                None => {}
+                }
             }
             if Instant::now() >= deadline {
                 return Err(ProposeError::Unknown);

@@ -22,6 +22,8 @@ use crate::node_state::NodeState;
 pub(crate) struct NodeSide {
     pub lease: PrimaryLease,
     pub promise: ReplicaPromise,
+    /// Until then this process is bound by what the one before it may have promised.
+    pub bound_until_ms: u64,
     /// What the data plane was last told.
     pub lease_until_ms: u64,
     pub cluster_ok: bool,
@@ -45,9 +47,11 @@ impl NodeSide {
             ReplicaPromise::new(state.node, config.lease_ms, now)
         };
         promise.restore_told(state.told);
+        let bound_until_ms = promise.blocked_until_ms();
         Self {
             lease: PrimaryLease::new(state.node, state.incarnation),
             promise,
+            bound_until_ms,
             lease_until_ms: 0,
             cluster_ok: false,
             active: None,

@@ -157,3 +157,41 @@ pub(crate) fn random_node_id(env: &Env) -> NodeId {
 pub(crate) fn random_u128(env: &Env) -> u128 {
     (u128::from(env.rng.next_u64()) << 64 | u128::from(env.rng.next_u64())).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pando_env::{RealClock, SeededRng, SimDisk, TcpNet};
+
+    fn env() -> Env {
+        Env {
+            net: Arc::new(TcpNet),
+            disk: Arc::new(SimDisk::new()),
+            clock: Arc::new(RealClock),
+            rng: Arc::new(SeededRng::new(1)),
+        }
+    }
+
+    #[test]
+    fn the_state_survives_its_file_and_damage_is_noticed() {
+        let state = NodeState::fresh(&env(), &AgentConfig::default());
+        let bytes = state.encode().expect("it can be written");
+        let read = NodeState::decode(&bytes).expect("it can be read");
+        assert_eq!((read.node, read.cluster, read.root_files), (state.node, state.cluster, 0));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(NodeState::decode(&damaged).is_err(), "byte {at}");
+            assert!(NodeState::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn incarnations_grow_even_if_the_calendar_goes_back() {
+        let mut state = NodeState::fresh(&env(), &AgentConfig::default());
+        state.begin_incarnation(2_000);
+        let first = state.incarnation;
+        state.begin_incarnation(1_000);
+        assert!(state.incarnation > first);
+    }
+}

@@ -119,10 +119,13 @@ impl Flow {
                 Err(error) => return Err(error.into()),
             }
         }
+        if is_member {
+            self.let_go().await;
+        }
         self.change(Change::BecomeIsland { hard }).await?;
         let cluster = view.identity.cluster;
         self.until(Instant::now() + COMMIT_TIMEOUT, |v| {
-            v.identity.cluster != cluster && v.myself().is_some()
+            v.identity.cluster != cluster && v.myself().is_some() && !(hard && v.identity.node == me)
         })
         .await;
         Ok(Answer::Ok)
@@ -152,6 +155,9 @@ impl Flow {
         if primary.failed {
             return Err("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE".into());
         }
+        // A process that has just started could not take over yet, and clients would wait for it.
+        let bound_ms = view.bound_until_ms.saturating_sub(self.env.clock.now_ms());
+        tokio::time::sleep(Duration::from_millis(bound_ms)).await;
         let pause = |for_ms| Call::PauseWrites { shard: shard.id, epoch: shard.epoch, for_ms };
         let hold = pause(PAUSE_MS);
         let asked = net::call(&self.env, view.identity, &address, &hold, Duration::from_secs(1)).await;

@@ -164,6 +164,14 @@ impl Driver {
     /// The group has applied entries or has another leader.
     pub fn on_roots_changed(&mut self) {
         let Some(group) = &self.group else { return };
+        if let Some(reason) = group.status().stopped {
+            // A root that cannot keep its log must not keep promises by it either.
+            tracing::error!(reason, "this node's member of the root group has stopped");
+            self.root = None;
+            self.group = None;
+            self.update_view();
+            return;
+        }
         let map = group.map();
         // An idle member's map is empty; the node follows the roots then.
         if map.cluster_id() == self.state.cluster {

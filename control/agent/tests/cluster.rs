@@ -308,3 +308,39 @@ fn a_node_leaves_with_reset_and_can_be_forgotten() {
     let refused = nodes[0].ask(Request::Forget(me));
     assert_eq!(refused, Err("ERR I tried hard but I can't forget myself...".into()));
 }
+
+#[test]
+fn roots_that_start_together_find_each_other() {
+    let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
+    let roots: Vec<String> = ports[..3].iter().map(|port| format!("127.0.0.1:{}", port - 10000)).collect();
+    let start = Instant::now();
+    let nodes: Vec<Node> = ports
+        .iter()
+        .map(|port| {
+            Node::new(&format!("together{port}"), |config| {
+                config.cluster_port = *port;
+                config.port = port - 10000;
+                config.roots = roots.clone();
+                // The last one only holds data.
+                config.roles.root = *port != ports[3];
+            })
+        })
+        .collect();
+    within(Duration::from_secs(10), "one cluster", &nodes, |nodes| formed(nodes, 3));
+    println!("four nodes with a list of roots: settled after {:?}", start.elapsed());
+    assert_eq!(nodes[3].ask(Request::AddSlots(slots(0, 1))), Ok(Answer::Ok));
+    within(Duration::from_secs(3), "it writes", &nodes, |nodes| nodes[3].writes());
+}
+
+#[test]
+fn the_only_root_of_two_nodes_leaves() {
+    let nodes = [Node::new("a", |_| {}), Node::new("b", |_| {})];
+    nodes[1].meet(&nodes[0]);
+    let root = nodes.iter().position(|node| node.handle().info().is_leader).expect("one leads");
+    assert_eq!(nodes[root].ask(Request::Reset { hard: false }), Ok(Answer::Ok));
+    within(Duration::from_secs(10), "both are alone", &nodes, |nodes| {
+        nodes.iter().all(|node| node.map().is_some_and(|map| map.nodes().len() == 1))
+    });
+    let other = &nodes[1 - root];
+    assert_eq!(other.ask(Request::AddSlots(slots(0, 1))), Ok(Answer::Ok));
+}
