@@ -65,17 +65,12 @@ impl Running {
     }
 }
 
-/// Number of cores that this process may use.
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 /// Fills in what the defaults leave open.
 fn complete(values: &mut Values) {
     if let Some(index) = crate::config::table::find("io-threads")
         && values.get(index) == "0"
     {
-        values.set(index, cores().min(256).to_string());
+        values.set(index, os::io_threads_default().to_string());
     }
     if let (Some(index), Ok(dir)) = (crate::config::table::find("dir"), std::env::current_dir()) {
         values.set(index, dir.display().to_string());

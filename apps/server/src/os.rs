@@ -111,6 +111,11 @@ impl TerminationSignals {
     }
 }
 
+/// Value of `io-threads` where nobody chose one: the number of cores that this process may use.
+pub fn io_threads_default() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(256)
+}
+
 /// Processor time of the calling thread.
 pub fn thread_cpu_ns() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

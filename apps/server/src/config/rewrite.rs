@@ -6,6 +6,7 @@ use super::Values;
 use super::kind::Kind;
 use super::table::{TABLE, find};
 use super::words::{quote, quote_if_needed, split};
+use crate::os;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -38,7 +39,9 @@ pub fn rewritten(old: &str, values: &Values) -> String {
         out.push(pending[index].remove(0));
     }
     for (index, lines) in pending.into_iter().enumerate() {
-        let is_default = values.get(index) == TABLE[index].default;
+        let is_default = values.get(index) == TABLE[index].default
+            // What was filled in at the start is not the operator's choice.
+            || (TABLE[index].name == "io-threads" && values.get(index) == os::io_threads_default().to_string());
         if lines.is_empty() || (is_default && !in_file[index]) {
             continue;
         }

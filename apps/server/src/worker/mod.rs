@@ -27,7 +27,7 @@ use crate::net::mailbox::WorkerMessage;
 use crate::net::poller::{Epoll, Poller, Readiness, Watch};
 use crate::os;
 use crate::server::Server;
-use pando_session::{HandOff, WorkerScratch};
+use pando_session::{HandOff, Suspend, WorkerScratch};
 use slab::{Slab, Token};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -220,6 +220,10 @@ impl Worker {
     /// Forgets a connection. Dropping the socket closes it.
     fn close(&mut self, token: Token, mut connection: Box<Connection>) {
         self.forget_lists(token, connection.id);
+        if let Some(wait @ Suspend::Wait { .. }) = connection.suspend.take() {
+            // Nobody reads the answer; it ends the count of those who wait.
+            connection.session.finish_wait(&self.server.engine, &wait, true, &mut connection.output);
+        }
         connection.session.close(&self.server.engine);
         tracing::debug!("Client closed connection id={} addr={}", connection.id, connection.peer.remote_text());
         self.server.mail.slot(self.index).clients.fetch_sub(1, Relaxed);
