@@ -31,6 +31,7 @@ use crate::handle::{AgentHandle, Ask};
 use crate::links::Links;
 use crate::net::{self, ConnId, Door, Events, LinkKind};
 use crate::node_state::{NodeState, StateFile};
+use crate::reach::Reach;
 use crate::root_side::RootSide;
 
 /// A state to be written, and who waits for it.
@@ -56,6 +57,7 @@ pub(crate) struct Driver {
     pub group_watch: Option<JoinHandle<()>>,
     /// Foreign nodes whose join this node is proposing right now.
     pub absorbing: Arc<()>,
+    pub reach: Reach,
     pub counters: Counters,
     pub store: mpsc::UnboundedSender<Store>,
     pub view: watch::Sender<View>,
@@ -128,6 +130,7 @@ pub(crate) async fn start(
         group_watch: None,
         inbound: BTreeMap::new(),
         absorbing: Arc::new(()),
+        reach: Reach::default(),
         counters: Counters::default(),
         listener: None,
         env,
@@ -236,6 +239,9 @@ impl Driver {
                 self.on_peer_closed(id, &peer);
             }
             Event::Probed { node, incarnation, is_dead } => self.on_probed(node, incarnation, is_dead),
+            Event::Reached { node, incarnation, address } => {
+                self.reach.note_reached(node, incarnation, &address);
+            }
             Event::RootsChanged => self.on_roots_changed(),
             Event::Decided => self.on_decided(),
             Event::VotersChecked => self.on_voters_checked(),
@@ -251,6 +257,7 @@ impl Driver {
     fn on_tick(&mut self) {
         self.on_node_tick();
         self.on_root_tick();
+        self.look_at_peers();
         self.links.reset_silent((self.config.lease_ms / 2).max(500));
         self.update_info();
     }

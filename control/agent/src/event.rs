@@ -9,7 +9,7 @@ use pando_wire::messages::{Call, Message};
 use pando_wire::{Conn, Header, Hello};
 use tokio::sync::oneshot;
 
-use crate::net::{ConnId, LinkKey};
+use crate::net::{Address, ConnId, LinkKey};
 use crate::node_state::JoinIntent;
 
 /// See the head of this file.
@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Closed { id: ConnId, peer: Hello },
     /// A probe ended: this process is dead (or not, as far as one can see).
     Probed { node: NodeId, incarnation: Incarnation, is_dead: bool },
+    /// A process answered at its announced address.
+    Reached { node: NodeId, incarnation: Incarnation, address: Address },
     /// The root group of this node has applied entries, or its leader changed.
     RootsChanged,
     /// A batch of decisions was proposed; whatever came of it, the next may be made.

@@ -82,8 +82,9 @@ impl Driver {
     pub fn leader(&self) -> Option<NodeId> {
         if let Some(group) = &self.group
             && self.map.roots().contains(&self.me())
+            && let Some(leader) = group.leader()
         {
-            return group.leader();
+            return Some(leader);
         }
         let newest = self.node.roots.values().filter(|(_, leader)| leader.is_some()).max_by_key(|r| r.0);
         newest.and_then(|(_, leader)| *leader)
@@ -385,25 +386,63 @@ impl Driver {
         }
     }
 
-    /// A connection from another node broke: find out whether its process is gone. Roots ask for all
-    /// nodes, replicas for their primary.
-    pub fn on_peer_closed(&mut self, id: ConnId, peer: &Hello) {
-        self.unsubscribe(id);
-        let is_of_interest = match peer.purpose {
+    /// Whether the death of the process at the other end of this connection matters here: to roots
+    /// that of any node, to replicas that of their primary.
+    fn is_of_interest(&self, peer: &Hello) -> bool {
+        let is_kind = match peer.purpose {
             Purpose::Node => self.group.is_some(),
             Purpose::Peer => true,
             Purpose::Publish | Purpose::Call | Purpose::Raft | Purpose::Probe => false,
         };
-        if peer.cluster != self.state.cluster || !is_of_interest {
+        is_kind && peer.cluster == self.state.cluster
+    }
+
+    fn address_of(&self, node: &NodeId) -> Option<Address> {
+        let node = self.map.node(node).filter(|node| !node.host.is_empty())?;
+        Some(Address { host: node.host.clone(), port: node.cluster_port })
+    }
+
+    /// Finds out, while they live, whether the peers can be reached at their announced addresses.
+    pub fn look_at_peers(&mut self) {
+        let now = self.env.clock.now_ms();
+        let map = self.map.clone();
+        self.reach.retain(|node| map.node(node).is_some());
+        let peers: Vec<(NodeId, pando_topology::Incarnation)> = self
+            .inbound
+            .values()
+            .filter(|conn| !conn.is_closed() && self.is_of_interest(conn.peer()))
+            .map(|conn| (conn.peer().node, conn.peer().incarnation))
+            .collect();
+        for (node, incarnation) in peers {
+            let Some(address) = self.address_of(&node) else { continue };
+            if !self.reach.begin(now, node, incarnation, &address) {
+                continue;
+            }
+            let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
+            let events = self.events.clone();
+            tokio::spawn(async move {
+                let look = net::look(&env, identity, node, &address, &config).await;
+                if look == net::Look::Answered(incarnation) {
+                    events.send(Event::Reached { node, incarnation, address }).ok();
+                }
+            });
+        }
+    }
+
+    /// A connection from another node broke: find out whether its process is gone.
+    pub fn on_peer_closed(&mut self, id: ConnId, peer: &Hello) {
+        self.unsubscribe(id);
+        if !self.is_of_interest(peer) {
             return;
         }
-        let Some(node) = self.map.node(&peer.node) else { return };
-        let address = Address { host: node.host.clone(), port: node.cluster_port };
+        let Some(address) = self.address_of(&peer.node) else { return };
+        let was_reached = self.reach.is_reached(&peer.node, peer.incarnation, &address);
         let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
         let (node, incarnation, events) = (peer.node, peer.incarnation, self.events.clone());
         tokio::spawn(async move {
             let is_dead =
-                net::probe_death(&env, identity, node, incarnation, &address, &config).await;
+                net::is_process_gone(&env, identity, node, incarnation, &address, &config, was_reached)
+                    .await;
             events.send(Event::Probed { node, incarnation, is_dead }).ok();
         });
     }

@@ -17,6 +17,7 @@ mod joining;
 mod links;
 mod net;
 mod node_state;
+mod reach;
 mod requests;
 mod root_side;
 

@@ -141,45 +141,57 @@ pub(crate) async fn call(
     reply
 }
 
-/// Whether the process `suspect` of a node is certainly gone: its port refuses, or another process
-/// of the node answers there. A few attempts, because a dying process closes its sockets one by one.
-pub(crate) async fn probe_death(
+/// What a look at an address showed.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Look {
+    /// This process of the node that was asked for answered.
+    Answered(Incarnation),
+    /// Nobody listens there.
+    Refused,
+    /// No answer in time, or somebody else's.
+    Unclear,
+}
+
+/// Looks who answers at an address.
+pub(crate) async fn look(
+    env: &Env,
+    identity: Identity,
+    node: NodeId,
+    address: &Address,
+    config: &ConnConfig,
+) -> Look {
+    let handler = Arc::new(NoHandler);
+    let (host, port) = (&address.host, address.port);
+    match Conn::connect(env, host, port, identity, Purpose::Probe, None, config, handler).await {
+        Ok(conn) => {
+            let peer = conn.peer().clone();
+            conn.close();
+            if peer.node == node { Look::Answered(peer.incarnation) } else { Look::Unclear }
+        }
+        Err(WireError::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Look::Refused,
+        Err(_) => Look::Unclear,
+    }
+}
+
+/// Whether the process `suspect` of a node is certainly gone: another process of the node answers
+/// at its address, or (if `was_reached` there before) nobody does. A few attempts, because a dying
+/// process closes its sockets one by one.
+pub(crate) async fn is_process_gone(
     env: &Env,
     identity: Identity,
     node: NodeId,
     suspect: Incarnation,
     address: &Address,
     config: &ConnConfig,
+    was_reached: bool,
 ) -> bool {
     for pause_ms in [0u64, 2, 5, 10, 20, 50] {
         tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        let result = Conn::connect(
-            env,
-            &address.host,
-            address.port,
-            identity,
-            Purpose::Probe,
-            None,
-            config,
-            Arc::new(NoHandler),
-        );
-        match result.await {
-            Ok(conn) => {
-                let peer = conn.peer().clone();
-                conn.close();
-                if peer.node == node && peer.incarnation > suspect {
-                    return true;
-                }
-                if peer.node == node {
-                    return false;
-                }
-                // Somebody else has taken the port, so the old process does not hold it.
-                return true;
-            }
-            Err(WireError::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                return true;
-            }
-            Err(_) => {}
+        match look(env, identity, node, address, config).await {
+            Look::Answered(incarnation) => return incarnation > suspect,
+            Look::Refused if was_reached => return true,
+            Look::Refused => return false,
+            Look::Unclear => {}
         }
     }
     false

@@ -292,12 +292,21 @@ impl Driver {
                 port: node.cluster_port,
             })
         };
-        let voters: BTreeMap<u64, RootAddress> =
-            map.roots().voters.iter().filter_map(|(id, voter)| Some((*voter, address(id)?))).collect();
         let status = group.status();
-        let is_same = !status.is_joint && status.voters.iter().eq(voters.keys());
+        let mut voters: BTreeMap<u64, RootAddress> =
+            map.roots().voters.iter().filter_map(|(id, voter)| Some((*voter, address(id)?))).collect();
         // A voter without an address has been forgotten; the next exchange will replace it.
         let can_change = !voters.is_empty() && voters.len() == map.roots().voters.len();
+        // Until the exchange is settled the former voters stay: their promises are needed, so they
+        // must go on learning what is committed.
+        for (id, voter) in map.roots().previous.iter().flatten() {
+            if let Some(address) = address(id).or_else(|| status.addresses.get(voter).cloned())
+                && status.voters.contains(voter)
+            {
+                voters.insert(*voter, address);
+            }
+        }
+        let is_same = !status.is_joint && status.voters.iter().eq(voters.keys());
         if command.is_none() && (is_same || !can_change) {
             return;
         }

@@ -344,3 +344,22 @@ fn the_only_root_of_two_nodes_leaves() {
     let other = &nodes[1 - root];
     assert_eq!(other.ask(Request::AddSlots(slots(0, 1))), Ok(Answer::Ok));
 }
+
+/// Seconds of processor time that this process has used.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// A measurement, not a check: `cargo test -p pando-agent -- --ignored --nocapture idle`.
+#[test]
+#[ignore = "measures for five seconds"]
+fn what_an_idle_cluster_costs() {
+    let _nodes = cluster(6, 3);
+    let before = cpu_seconds();
+    std::thread::sleep(Duration::from_secs(5));
+    let used = cpu_seconds() - before;
+    println!("six idle nodes: {:.2} % of one core together", used * 20.0);
+}

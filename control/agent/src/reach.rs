@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! Which processes were reached at their announced address. A port that refuses proves a process
+//! dead only if that process has answered there before: a node that announces a wrong address, or one
+//! behind a firewall, is refused or silent while it lives. Pure; the driver asks and probes.
+
+use std::collections::BTreeMap;
+
+use pando_topology::{Incarnation, NodeId};
+
+use crate::net::Address;
+
+/// Pause before an address that did not answer is tried again.
+const RETRY_MS: u64 = 2_000;
+
+#[derive(Clone, Debug)]
+struct Tried {
+    incarnation: Incarnation,
+    address: Address,
+    is_reached: bool,
+    at_ms: u64,
+}
+
+/// See the head of this file.
+#[derive(Default)]
+pub(crate) struct Reach {
+    nodes: BTreeMap<NodeId, Tried>,
+}
+
+impl Reach {
+    /// Whether to try the address now; if so, the try is noted.
+    pub fn begin(&mut self, now_ms: u64, node: NodeId, incarnation: Incarnation, address: &Address) -> bool {
+        if let Some(tried) = self.nodes.get(&node)
+            && tried.incarnation == incarnation
+            && tried.address == *address
+            && (tried.is_reached || now_ms < tried.at_ms + RETRY_MS)
+        {
+            return false;
+        }
+        let tried = Tried { incarnation, address: address.clone(), is_reached: false, at_ms: now_ms };
+        self.nodes.insert(node, tried);
+        true
+    }
+
+    /// The process answered at the address.
+    pub fn note_reached(&mut self, node: NodeId, incarnation: Incarnation, address: &Address) {
+        if let Some(tried) = self.nodes.get_mut(&node)
+            && (tried.incarnation, &tried.address) == (incarnation, address)
+        {
+            tried.is_reached = true;
+        }
+    }
+
+    /// Whether this process has answered at this address.
+    pub fn is_reached(&self, node: &NodeId, incarnation: Incarnation, address: &Address) -> bool {
+        self.nodes.get(node).is_some_and(|tried| {
+            tried.is_reached && (tried.incarnation, &tried.address) == (incarnation, address)
+        })
+    }
+
+    /// Forgets nodes that are not in the map any more.
+    pub fn retain(&mut self, is_known: impl Fn(&NodeId) -> bool) {
+        self.nodes.retain(|node, _| is_known(node));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_process_that_answered_there_counts() {
+        let node = NodeId::from_bytes([1; 20]);
+        let (old, new) = (Incarnation(1), Incarnation(2));
+        let here = Address { host: "10.0.0.1".into(), port: 1 };
+        let there = Address { host: "10.0.0.2".into(), port: 1 };
+        let mut reach = Reach::default();
+        assert!(reach.begin(0, node, old, &here));
+        assert!(!reach.begin(10, node, old, &here), "one try at a time");
+        assert!(!reach.is_reached(&node, old, &here));
+        reach.note_reached(node, old, &here);
+        assert!(reach.is_reached(&node, old, &here));
+        assert!(!reach.is_reached(&node, old, &there));
+        assert!(!reach.is_reached(&node, new, &here));
+        assert!(reach.begin(20, node, new, &here), "a new process has to answer itself");
+        reach.note_reached(node, old, &here);
+        assert!(!reach.is_reached(&node, new, &here));
+        assert!(reach.begin(20 + RETRY_MS, node, new, &here));
+    }
+}
