@@ -111,8 +111,19 @@ impl Group {
         }
     }
 
-    /// Brings the members to these voters; one step or several, all safe to repeat.
-    pub async fn become_voters(&self, voters: &BTreeMap<u64, RootAddress>) -> Result<(), String> {
+    /// Whether the members are these voters and, without a vote, at most those to be kept.
+    pub fn has_members(&self, voters: &BTreeMap<u64, RootAddress>, kept: &BTreeSet<u64>) -> bool {
+        let status = self.raft.status();
+        !status.is_joint && status.voters.iter().eq(voters.keys()) && status.learners.is_subset(kept)
+    }
+
+    /// Brings the members to these voters; one step or several, all safe to repeat. Of those that lose
+    /// their vote the `kept` stay without one.
+    pub async fn become_voters(
+        &self,
+        voters: &BTreeMap<u64, RootAddress>,
+        kept: &BTreeSet<u64>,
+    ) -> Result<(), String> {
         let status = self.raft.status();
         for (voter, address) in voters {
             if !status.addresses.contains_key(voter) {
@@ -122,7 +133,12 @@ impl Group {
         }
         let wanted: BTreeSet<u64> = voters.keys().copied().collect();
         if status.is_joint || status.voters != wanted {
-            self.raft.change_voters(wanted).await.map_err(|error| error.to_string())?;
+            self.raft.exchange_voters(wanted.clone()).await.map_err(|error| error.to_string())?;
+        }
+        let learners = self.raft.status().learners;
+        let extra: BTreeSet<u64> = learners.difference(kept).filter(|id| !wanted.contains(id)).copied().collect();
+        if !extra.is_empty() {
+            self.raft.remove_learners(extra).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! the other roots and, on the leader, proposes what `pando_failover` decides and keeps the set of
 //! voters. Every node that may be a root has one; one that is no voter gives no promises.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pando_env::Env;
 use pando_liveness::{Ack, Evidence, Heartbeat, ProofOfDeath, RootLedger, RootReport, Verdict};
@@ -20,6 +20,10 @@ use crate::feed::Feed;
 use crate::net::{self, ConnId, LinkKind};
 use crate::node_state::NodeState;
 
+/// A voter that is away for so many leases is replaced. Most come back sooner: a restart should not
+/// change the roots twice.
+const VOTER_PATIENCE_LEASES: u64 = 2;
+
 /// What the root half remembers; all of it may be lost.
 pub(crate) struct RootSide {
     ledger: RootLedger,
@@ -31,6 +35,8 @@ pub(crate) struct RootSide {
     /// A step of the voters is on its way.
     is_checking_voters: bool,
     is_catching_up: bool,
+    /// Leader: voters that do not live, and since when this root has seen that.
+    absent: BTreeMap<NodeId, u64>,
 }
 
 impl RootSide {
@@ -49,6 +55,7 @@ impl RootSide {
             is_deciding: false,
             is_checking_voters: false,
             is_catching_up: false,
+            absent: BTreeMap::new(),
         }
     }
 }
@@ -273,18 +280,23 @@ impl Driver {
             return;
         }
         let evidence = &mut root.evidence;
-        let is_live = |id: &NodeId| evidence.verdict(now, &map, id) == Verdict::Alive;
+        let is_alive = |id: &NodeId| evidence.verdict(now, &map, id) == Verdict::Alive;
+        root.absent.retain(|id, _| map.roots().voters.contains_key(id) && !is_alive(id));
+        for id in map.roots().voters.keys().filter(|id| !is_alive(id)) {
+            root.absent.entry(*id).or_insert(now);
+        }
+        let patience_ms = VOTER_PATIENCE_LEASES * lease_ms;
+        let is_live = |id: &NodeId| match root.absent.get(id) {
+            Some(since) => now < since.saturating_add(patience_ms),
+            None => is_alive(id),
+        };
         let desired = desired_voters(&map, self.config.root_count, is_live);
+        let has_dead_voter = root.absent.keys().any(|id| !is_live(id));
         let applied = std::cell::RefCell::new(evidence);
         let step = next_root_step(&map, &desired, |id, version| {
             applied.borrow_mut().has_applied_for(now, id, version, lease_ms)
         });
         let since = map.roots().since;
-        let command = match step {
-            RootStep::Stay => None,
-            RootStep::Exchange(voters) => Some(Command::SetRoots { voters, expect_since: since }),
-            RootStep::Settle(since) => Some(Command::SettleRoots { expect_since: since }),
-        };
         let address = |id: &NodeId| {
             map.node(id).map(|node| RootAddress {
                 node: *id,
@@ -292,21 +304,23 @@ impl Driver {
                 port: node.cluster_port,
             })
         };
-        let status = group.status();
-        let mut voters: BTreeMap<u64, RootAddress> =
+        let voters: BTreeMap<u64, RootAddress> =
             map.roots().voters.iter().filter_map(|(id, voter)| Some((*voter, address(id)?))).collect();
+        // The promises of the former voters count until the exchange is settled. One that restarts
+        // meanwhile can give none before it knows what is committed, so it goes on hearing of it.
+        let kept: BTreeSet<u64> =
+            map.roots().previous.iter().flat_map(|previous| previous.values().copied()).collect();
+        let is_same = group.has_members(&voters, &kept);
+        let command = match step {
+            RootStep::Stay => None,
+            RootStep::Exchange(voters) => Some(Command::SetRoots { voters, expect_since: since }),
+            // Settled before the group has exchanged its voters, the group could lose a majority that
+            // the map still shows. A voter that died meanwhile must not hold up its own replacement.
+            RootStep::Settle(_) if !is_same && !has_dead_voter => None,
+            RootStep::Settle(since) => Some(Command::SettleRoots { expect_since: since }),
+        };
         // A voter without an address has been forgotten; the next exchange will replace it.
         let can_change = !voters.is_empty() && voters.len() == map.roots().voters.len();
-        // Until the exchange is settled the former voters stay: their promises are needed, so they
-        // must go on learning what is committed.
-        for (id, voter) in map.roots().previous.iter().flatten() {
-            if let Some(address) = address(id).or_else(|| status.addresses.get(voter).cloned())
-                && status.voters.contains(voter)
-            {
-                voters.insert(*voter, address);
-            }
-        }
-        let is_same = !status.is_joint && status.voters.iter().eq(voters.keys());
         if command.is_none() && (is_same || !can_change) {
             return;
         }
@@ -316,7 +330,7 @@ impl Driver {
             let mut is_done = true;
             if !is_same
                 && can_change
-                && let Err(error) = group.become_voters(&voters).await
+                && let Err(error) = group.become_voters(&voters, &kept).await
             {
                 tracing::debug!(error, "the voters could not be changed yet");
                 is_done = false;

@@ -32,6 +32,14 @@ impl Raft {
         done(core.within(core.raft.change_membership(voters, false)).await)
     }
 
+    /// As [`Raft::change_voters`], but members that lose their vote stay without one: they still hear
+    /// what is committed, so that they can keep promises that rest on their former vote. Remove them
+    /// with [`Raft::remove_learners`].
+    pub async fn exchange_voters(&self, voters: BTreeSet<VoterId>) -> Result<(), MembersError> {
+        let core = self.settled().await?;
+        done(core.within(core.raft.change_membership(voters, true)).await)
+    }
+
     /// Finishes a change of voters that an earlier leader left half done; nothing if there is none.
     pub async fn finish_change(&self) -> Result<(), MembersError> {
         let status = self.status();
