@@ -143,14 +143,26 @@ impl Group {
         Ok(())
     }
 
-    /// Calls `changed` after each change of the map or of the status, until the member stops.
+    /// Calls `changed` after each change of the map, the leader or the voters, until the member
+    /// stops. Other changes of the status come with every heartbeat and interest nobody.
     pub async fn watch(self, changed: impl Fn() -> bool) {
         let (mut map, mut status) = (self.raft.watch_map(), self.raft.watch_status());
+        let key = |s: &Status| (s.leader, s.is_leader, s.term, s.voters.clone(), s.stopped.clone());
+        let mut known = key(&status.borrow());
         loop {
             tokio::select! {
                 biased;
                 result = map.changed() => if result.is_err() { return },
-                result = status.changed() => if result.is_err() { return },
+                result = status.changed() => {
+                    if result.is_err() {
+                        return;
+                    }
+                    let new = key(&status.borrow_and_update());
+                    if new == known {
+                        continue;
+                    }
+                    known = new;
+                }
             }
             if !changed() {
                 return;
