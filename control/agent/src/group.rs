@@ -132,6 +132,13 @@ impl Group {
             }
         }
         let wanted: BTreeSet<u64> = voters.keys().copied().collect();
+        // A leader that votes itself out confuses the library when another change follows; somebody
+        // who stays should make the change.
+        let heir = wanted.iter().copied().find(|voter| status.voters.contains(voter));
+        if let Some(heir) = heir.filter(|_| !wanted.contains(&status.voter)) {
+            let moved = self.raft.transfer_leader(Some(heir)).await;
+            return Err(moved.map_or_else(|error| error.to_string(), |()| "handed over first".into()));
+        }
         if status.is_joint || status.voters != wanted {
             self.raft.exchange_voters(wanted.clone()).await.map_err(|error| error.to_string())?;
         }
