@@ -35,8 +35,10 @@ pub(crate) struct RootSide {
     /// A step of the voters is on its way.
     is_checking_voters: bool,
     is_catching_up: bool,
-    /// Leader: voters that do not live, and since when this root has seen that.
+    /// Leader: voters that have failed, and since when this root has seen that.
     absent: BTreeMap<NodeId, u64>,
+    /// Leader: the group is known to have exchanged its voters as of a version, since when.
+    exchanged: Option<(TopologyVersion, u64)>,
 }
 
 impl RootSide {
@@ -56,6 +58,7 @@ impl RootSide {
             is_checking_voters: false,
             is_catching_up: false,
             absent: BTreeMap::new(),
+            exchanged: None,
         }
     }
 }
@@ -279,23 +282,6 @@ impl Driver {
         if map.nodes().is_empty() {
             return;
         }
-        let evidence = &mut root.evidence;
-        let is_alive = |id: &NodeId| evidence.verdict(now, &map, id) == Verdict::Alive;
-        root.absent.retain(|id, _| map.roots().voters.contains_key(id) && !is_alive(id));
-        for id in map.roots().voters.keys().filter(|id| !is_alive(id)) {
-            root.absent.entry(*id).or_insert(now);
-        }
-        let patience_ms = VOTER_PATIENCE_LEASES * lease_ms;
-        let is_live = |id: &NodeId| match root.absent.get(id) {
-            Some(since) => now < since.saturating_add(patience_ms),
-            None => is_alive(id),
-        };
-        let desired = desired_voters(&map, self.config.root_count, is_live);
-        let has_dead_voter = root.absent.keys().any(|id| !is_live(id));
-        let applied = std::cell::RefCell::new(evidence);
-        let step = next_root_step(&map, &desired, |id, version| {
-            applied.borrow_mut().has_applied_for(now, id, version, lease_ms)
-        });
         let since = map.roots().since;
         let address = |id: &NodeId| {
             map.node(id).map(|node| RootAddress {
@@ -311,16 +297,45 @@ impl Driver {
         let kept: BTreeSet<u64> =
             map.roots().previous.iter().flat_map(|previous| previous.values().copied()).collect();
         let is_same = group.has_members(&voters, &kept);
+        if !is_same {
+            root.exchanged = None;
+        } else if root.exchanged.is_none_or(|(version, _)| version != since) {
+            root.exchanged = Some((since, now));
+        }
+        let evidence = &mut root.evidence;
+        let patience_ms = VOTER_PATIENCE_LEASES * lease_ms;
+        root.absent.retain(|id, _| map.roots().voters.contains_key(id));
+        for id in map.roots().voters.keys() {
+            match evidence.verdict(now, &map, id) {
+                Verdict::Failed => drop(root.absent.entry(*id).or_insert(now)),
+                Verdict::Alive => drop(root.absent.remove(id)),
+                Verdict::Open => {}
+            }
+        }
+        let is_gone = |id: &NodeId| root.absent.get(id).is_some_and(|since| now >= since + patience_ms);
+        let is_live = |id: &NodeId| match map.roots().voters.contains_key(id) {
+            true => !is_gone(id),
+            false => evidence.verdict(now, &map, id) == Verdict::Alive,
+        };
+        let desired = desired_voters(&map, self.config.root_count, is_live);
+        let applied = std::cell::RefCell::new(evidence);
+        let has_applied = |id: &NodeId, for_ms| applied.borrow_mut().has_applied_for(now, id, since, for_ms);
+        // The group exchanges its voters when a majority of the former ones knows of it. That it has
+        // done so then proves it to any later leader, even when those former voters are gone.
+        let may_exchange = map.roots().previous.as_ref().is_none_or(|previous| {
+            previous.keys().filter(|id| has_applied(id, 0)).count() * 2 > previous.len()
+        });
+        let is_exchanged = root.exchanged.is_some_and(|(_, at)| now >= at.saturating_add(lease_ms));
+        // A new voter that died before it got its vote must not hold up its own replacement.
+        let is_stuck = map.roots().voters.keys().any(is_gone);
+        let step = next_root_step(&map, &desired, |id, _| is_exchanged || (is_stuck && has_applied(id, lease_ms)));
         let command = match step {
             RootStep::Stay => None,
             RootStep::Exchange(voters) => Some(Command::SetRoots { voters, expect_since: since }),
-            // Settled before the group has exchanged its voters, the group could lose a majority that
-            // the map still shows. A voter that died meanwhile must not hold up its own replacement.
-            RootStep::Settle(_) if !is_same && !has_dead_voter => None,
             RootStep::Settle(since) => Some(Command::SettleRoots { expect_since: since }),
         };
         // A voter without an address has been forgotten; the next exchange will replace it.
-        let can_change = !voters.is_empty() && voters.len() == map.roots().voters.len();
+        let can_change = may_exchange && !voters.is_empty() && voters.len() == map.roots().voters.len();
         if command.is_none() && (is_same || !can_change) {
             return;
         }

@@ -7,7 +7,8 @@
 //! ```
 //! The exchange must last until no lease stands on the previous voters alone: a majority of them
 //! has applied the `SetRoots` (from then on they renew nobody who does not know it), and one lease
-//! has passed since.
+//! has passed since. The Raft group exchanges its voters between the two, so that whoever leads it
+//! afterwards knows of the first without asking the previous voters, who may be dead.
 
 use pando_topology::{ClusterMap, NodeId, TopologyVersion};
 use std::collections::BTreeMap;
@@ -51,7 +52,7 @@ pub enum RootStep {
 }
 
 /// The next step towards `desired`. `applied_for_one_lease` answers whether a root is known to have
-/// applied a version at least one lease ago.
+/// applied a version at least one lease ago (or whether so much is known of a majority of them).
 pub fn next_root_step(
     map: &ClusterMap,
     desired: &BTreeMap<NodeId, u64>,

@@ -432,6 +432,14 @@ impl<'a> World<'a> {
     /// Waits for all agents, then makes one cluster of them: the first `primaries` hosts own the
     /// slots, the others follow them in turn.
     pub fn form(&mut self, primaries: usize) {
+        self.form_unsettled(primaries);
+        let formed = self.until(20_000, World::has_converged);
+        self.assert_safe();
+        assert!(formed, "seed {}: the cluster did not form: {}", self.seed, self.describe());
+    }
+
+    /// As `form`, but does not wait until the roots are settled.
+    pub fn form_unsettled(&mut self, primaries: usize) {
         let count = self.hosts.len();
         let started = self.until(5_000, |w| (0..count).all(|host| w.handle(host).is_some()));
         self.assert_safe();
@@ -447,9 +455,6 @@ impl<'a> World<'a> {
             let primary = self.node_id(host % primaries).expect("the primary has a view");
             self.must(host, Request::Replicate(primary));
         }
-        let formed = self.until(20_000, World::has_converged);
-        self.assert_safe();
-        assert!(formed, "seed {}: the cluster did not form: {}", self.seed, self.describe());
     }
 
     /// All run, have one map with three settled roots, nobody is failed, and every slot is served.

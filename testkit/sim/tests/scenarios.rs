@@ -125,6 +125,25 @@ fn the_leader_dies_when_another_root_has_just_restarted() {
     heals_without_leader_when_a_root_came_back(40, |_| true);
 }
 
+/// One island's root becomes three; the former only one dies as soon as the group has its new voters,
+/// while promises still need it.
+#[test]
+fn the_first_root_dies_while_the_roots_grow() {
+    for seed in 50..54 {
+        let mut world = World::new(seed, 6);
+        world.form_unsettled(3);
+        assert!(is_exchanging(&world), "seed {seed}: too late: {}", world.describe());
+        let (leader, _) = leader_and_other(&world, 3);
+        world.run_ms(100);
+        world.crash(leader);
+        let slots: Vec<Slot> = (0..3).map(|host| slot(host, 3)).collect();
+        let is_served = world.until(10 * LEASE_MS, |world| slots.iter().all(|slot| world.writer_of(*slot).is_some()));
+        world.assert_safe();
+        assert!(is_served, "seed {seed}: {}", world.describe());
+        whole_again(&mut world);
+    }
+}
+
 #[test]
 fn shards_that_see_each_other_go_on_without_roots() {
     let mut world = World::new(15, 6);
