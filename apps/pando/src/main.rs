@@ -5,6 +5,7 @@
 mod cluster;
 mod demo;
 mod link;
+mod output;
 mod server;
 
 use clap::{Parser, Subcommand};

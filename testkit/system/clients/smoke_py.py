@@ -18,6 +18,7 @@ def strings(client):
     while client.exists("py:b"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    client.delete("py:bits")
     assert client.setbit("py:bits", 7, 1) == 0
     assert client.bitcount("py:bits") == 1
     assert client.object("encoding", "py:bits") == b"raw"

@@ -31,6 +31,7 @@ fn is_empty(dir: &Path) -> bool {
 fn the_demo_gets_ready_and_leaves_nothing_behind() {
     let (dir, port) = (temp_dir("demo"), base_port());
     let mut child = demo(&dir, port, &[]);
+    // The reader goes away when the demo is ready: that must not disturb it.
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let mut seen = Vec::new();
     for line in lines {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::link::{Link, field, wait_for};
+use crate::output::say;
 use plan::{Plan, plan};
 
 /// For one reply. Changes are answered when the roots have committed them.
@@ -40,7 +41,7 @@ enum Command {
 /// What went wrong, for the operator to read.
 pub fn run(args: &ClusterArgs) -> Result<(), String> {
     match &args.command {
-        Command::Create { nodes, replicas } => create(nodes, *replicas, &mut |line| println!("{line}")),
+        Command::Create { nodes, replicas } => create(nodes, *replicas, &mut |line| say!("{line}")),
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::cluster;
+use crate::output::say;
 use processes::Processes;
 use watch::Watch;
 
@@ -57,10 +58,10 @@ pub fn run(args: &DemoArgs) -> Result<(), String> {
     }
     let start = Instant::now();
     let mut processes = Processes::start(args.port, NODES, args.dir.clone())?;
-    println!("{NODES} processes started in {}", processes.dir().display());
+    say!("{NODES} processes started in {}", processes.dir().display());
     processes.wait_up(&stop)?;
     let addresses = processes.addresses();
-    cluster::create(&addresses, REPLICAS, &mut |line| println!("{line}"))?;
+    cluster::create(&addresses, REPLICAS, &mut |line| say!("{line}"))?;
     describe(&addresses, start.elapsed());
     if args.tour {
         tour::run(&mut processes, &stop)?;
@@ -69,18 +70,18 @@ pub fn run(args: &DemoArgs) -> Result<(), String> {
         if plain { follow_plain(&addresses, &stop) } else { screen::run(&addresses, &stop)? }
     }
     processes.stop();
-    println!("stopped; everything the demo made is gone");
+    say!("stopped; everything the demo made is gone");
     Ok(())
 }
 
 fn describe(addresses: &[String], took: Duration) {
     let port = addresses[0].rsplit(':').next().unwrap_or_default();
-    println!("nodes: {}", addresses.join(" "));
-    println!("connect with any Valkey or Redis client in cluster mode, for example:");
-    println!("  valkey-cli -c -p {port}");
-    println!("  redis-benchmark --cluster -p {port} -t set,get -P 16 -n 1000000 -r 100000");
-    println!("try `kill -9` on a primary's process and watch its shard move on");
-    println!("ready: all slots served {:.1} s after the start", took.as_secs_f64());
+    say!("nodes: {}", addresses.join(" "));
+    say!("connect with any Valkey or Redis client in cluster mode, for example:");
+    say!("  valkey-cli -c -p {port}");
+    say!("  redis-benchmark --cluster -p {port} -t set,get -P 16 -n 1000000 -r 100000");
+    say!("try `kill -9` on a primary's process and watch its shard move on");
+    say!("ready: all slots served {:.1} s after the start", took.as_secs_f64());
 }
 
 /// One line for each thing that happens, and one a while for the load.
@@ -89,11 +90,11 @@ fn follow_plain(addresses: &[String], stop: &AtomicBool) {
     let mut last_line = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         for event in watch.look() {
-            println!("{event}");
+            say!("{event}");
         }
         if last_line.elapsed() >= Duration::from_secs(5) {
             last_line = Instant::now();
-            println!("{}", watch.summary());
+            say!("{}", watch.summary());
         }
         std::thread::sleep(PERIOD);
     }

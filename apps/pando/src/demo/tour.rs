@@ -8,6 +8,7 @@ use super::load::{self, Load};
 use super::processes::Processes;
 use super::watch::{NodeView, Watch};
 use crate::link::{Link, field, wait_for};
+use crate::output::say;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -27,28 +28,28 @@ pub fn run(processes: &mut Processes, stop: &AtomicBool) -> Result<(), String> {
         }
         Ok(())
     };
-    println!("\n1. load: writes to all shards for two seconds");
+    say!("\n1. load: writes to all shards for two seconds");
     let load = Load::start(&addresses);
     pause(2)?;
     watch.look();
     watch.look();
-    println!("   {} writes acknowledged; {}", load.written(), watch.summary());
+    say!("   {} writes acknowledged; {}", load.written(), watch.summary());
 
     let victim = victim(&watch)?;
     let index = addresses.iter().position(|address| *address == victim.address).ok_or("an unknown node")?;
     let key = key_of(&victim.address)?;
-    println!("\n2. kill -9 of the primary {} (process {}), slots {}", victim.address, processes.pid(index).unwrap_or(0), victim.slots);
+    say!("\n2. kill -9 of the primary {} (process {}), slots {}", victim.address, processes.pid(index).unwrap_or(0), victim.slots);
     let others = addresses.clone();
     let lost = victim.address.clone();
     let gap_key = key.clone();
     processes.kill(index);
     let (gap, taker) = load::gap(&others, &lost, &gap_key, LIMIT)?;
-    println!("   write gap: {} ms; {taker} is the primary now", gap.as_millis());
+    say!("   write gap: {} ms; {taker} is the primary now", gap.as_millis());
     for event in watch.look() {
-        println!("   {event}");
+        say!("   {event}");
     }
 
-    println!("\n3. the killed process starts again and follows the new primary");
+    say!("\n3. the killed process starts again and follows the new primary");
     processes.spawn(index)?;
     wait_for(LIMIT, || {
         let mut link = Link::connect(&victim.address, Duration::from_secs(1))?;
@@ -56,13 +57,13 @@ pub fn run(processes: &mut Processes, stop: &AtomicBool) -> Result<(), String> {
         let follows = field(&info, "role") == Some("slave") && field(&info, "master_link_status") == Some("up");
         if follows { Ok(()) } else { Err(format!("{} is not a replica in sync yet", victim.address)) }
     })?;
-    println!("   {} is a replica in sync", victim.address);
+    say!("   {} is a replica in sync", victim.address);
     let written = load.written();
     pause(1)?;
-    println!("\n4. the load went on: {} writes acknowledged, {} of them in the last second", load.written(), load.written() - written);
+    say!("\n4. the load went on: {} writes acknowledged, {} of them in the last second", load.written(), load.written() - written);
     drop(load);
     let value = Link::connect(&taker, LIMIT)?.text(&["GET", &key])?;
-    println!("   the key written after the failover holds: {value}");
+    say!("   the key written after the failover holds: {value}");
     Ok(())
 }
 
