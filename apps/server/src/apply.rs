@@ -7,6 +7,7 @@ use crate::config::{ApplyError, ServerSettings, Values, os_reason};
 use crate::logging;
 use crate::server::Server;
 use pando_commands::EventClass;
+use pando_keyspace::EvictionPolicy;
 use pando_session::{EndpointType, Settings};
 
 /// Bits of `notify-keyspace-events`.
@@ -36,6 +37,18 @@ fn event_classes(text: &str) -> EventClass {
     EventClass(bits)
 }
 
+/// `maxmemory-clients`: bytes, or a percentage of `maxmemory`.
+fn clients_limit(values: &Values) -> u64 {
+    let text = values.named("maxmemory-clients");
+    match text.strip_suffix('%') {
+        Some(percent) => {
+            let maxmemory = parse_memory(values.named("maxmemory")).unwrap_or(0) as u64;
+            maxmemory / 100 * percent.parse::<u64>().unwrap_or(0)
+        }
+        None => parse_memory(text).unwrap_or(0) as u64,
+    }
+}
+
 /// The session's settings.
 pub fn session_settings(values: &Values) -> Settings {
     let password = values.named("requirepass");
@@ -45,6 +58,13 @@ pub fn session_settings(values: &Values) -> Settings {
         databases: databases.clamp(1, i64::from(u16::MAX)) as u16,
         requirepass: (!password.is_empty()).then(|| password.as_bytes().to_vec()),
         maxmemory: parse_memory(values.named("maxmemory")).unwrap_or(0) as u64,
+        maxmemory_policy: EvictionPolicy::from_name(values.named("maxmemory-policy")).unwrap_or_default(),
+        maxmemory_samples: values.number("maxmemory-samples") as usize,
+        maxmemory_eviction_tenacity: values.number("maxmemory-eviction-tenacity") as u32,
+        maxmemory_clients: clients_limit(values),
+        replica_ignore_maxmemory: values.is_yes("replica-ignore-maxmemory"),
+        eviction_cpu_budget: values.number("eviction-cpu-budget") as u32,
+        lazyfree_lazy_eviction: values.is_yes("lazyfree-lazy-eviction"),
         lfu: values.named("maxmemory-policy").ends_with("-lfu"),
         proto_max_bulk_len: values.number("proto-max-bulk-len") as u64,
         notify_keyspace_events: event_classes(values.named("notify-keyspace-events")),
@@ -109,6 +129,11 @@ pub fn apply(server: &Server, values: &Values, changed: &[usize]) -> Result<(), 
     if !changed.is_empty() {
         server.engine.settings.store(std::sync::Arc::new(session_settings(values)));
         server.replication.configure(values);
+    }
+    if changed.iter().any(|&index| TABLE[index].name.starts_with("maxmemory")) {
+        server.measure_memory();
+        server.engine.memory_limit_changed(server.engine.settings.load().maxmemory);
+        server.evictor.ring();
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::net::mailbox::{Mailboxes, WorkerMessage};
 use crate::replication::ReplicationSide;
 use crate::server::{Ending, ProcessHost, Rates, Server};
 use crate::worker::Worker;
-use crate::{commands, cron, logging, os};
+use crate::{commands, cron, evictor, logging, os};
 use pando_keyspace::KeyspaceConfig;
 use pando_session::{Engine, EngineConfig};
 use std::io;
@@ -56,6 +56,7 @@ impl Running {
             let _ = self.server.replication.runtime().block_on(async { tokio::time::timeout(limit, leaving).await });
         }
         self.server.cron.stop();
+        self.server.evictor.stop();
         self.server.listeners.lock().clear();
         self.server.mail.send_all(|| WorkerMessage::Stop);
         for thread in self.threads {
@@ -119,6 +120,7 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         peak_memory: AtomicU64::new(0),
         startup_memory: AtomicU64::new(0),
         cron: Alarm::default(),
+        evictor: crate::evictor::Bell::default(),
     });
     server.register();
     let host = ProcessHost::new(&server).map_err(system("Cannot start a thread"))?;
@@ -135,6 +137,8 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
     }
     let for_cron = server.clone();
     spawn("pando-cron".to_owned(), Box::new(move || cron::run(&for_cron)))?;
+    let for_evictor = server.clone();
+    spawn("pando-evictor".to_owned(), Box::new(move || evictor::run(&for_evictor)))?;
     let running = Running { server, threads };
     let startup_memory = running.server.used_memory();
     running.server.startup_memory.store(startup_memory, Ordering::Relaxed);

@@ -15,6 +15,7 @@ mod cluster;
 mod commands;
 pub mod config;
 mod cron;
+mod evictor;
 mod info;
 mod logging;
 mod net;

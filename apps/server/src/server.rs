@@ -108,6 +108,8 @@ pub struct Server {
     pub startup_memory: AtomicU64,
     /// Wakes the cron thread.
     pub cron: crate::cron::Alarm,
+    /// Wakes the evictor thread.
+    pub evictor: crate::evictor::Bell,
 }
 
 /// Servers of this process by the address of their engine, because a command's handler is a plain function that is
@@ -161,9 +163,24 @@ impl Server {
 
     /// Bytes allocated, from the allocator if it can tell, else what the keyspace counts.
     pub fn used_memory(&self) -> u64 {
-        let used = crate::info::allocator::stats().map_or_else(|| self.engine.keyspace.used_bytes(), |stats| stats.allocated);
+        let keyspace = &self.engine.keyspace;
+        let used = crate::info::allocator::stats()
+            .map_or_else(|| keyspace.used_bytes(), |stats| stats.allocated + keyspace.slab_block_bytes());
         self.peak_memory.fetch_max(used, Ordering::Relaxed);
         used
+    }
+
+    /// Bytes that the memory limit leaves out: what the log keeps for replicas beyond the size of the backlog.
+    pub fn memory_not_counted(&self) -> u64 {
+        let status = self.replication.status();
+        status.backlog_len.saturating_sub(status.backlog_size)
+    }
+
+    /// Tells the engine how much memory is in use beside its keyspace.
+    pub fn measure_memory(&self) {
+        let keyspace = self.engine.keyspace.used_bytes();
+        let counted = self.used_memory().saturating_sub(self.memory_not_counted());
+        self.engine.eviction.measured(counted, keyspace);
     }
 }
 
@@ -195,6 +212,12 @@ impl Host for ProcessHost {
     fn request_acks(&self) {
         if let Some(server) = self.server.upgrade() {
             server.replication.request_acks();
+        }
+    }
+
+    fn wake_evictor(&self) {
+        if let Some(server) = self.server.upgrade() {
+            server.evictor.ring();
         }
     }
 }

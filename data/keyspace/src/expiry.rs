@@ -158,6 +158,32 @@ impl Expiry {
         }
     }
 
+    /// Visits up to `count` records next to each other: of those that fall due first, or from a place that `random`
+    /// chooses. Some may stand for nothing.
+    pub(crate) fn sample(&self, random: u64, count: usize, first_due: bool, visit: &mut dyn FnMut(u32)) {
+        let mut at = if first_due { 0 } else { (random % self.records.max(1) as u64) as usize };
+        let (mut left, mut offset) = (count, (random >> 40) as usize);
+        for bucket in &self.buckets {
+            let len = bucket.hashes.len();
+            if at >= len {
+                at -= len;
+                continue;
+            }
+            if !first_due {
+                offset = at;
+            }
+            for index in 0..len.min(left) {
+                visit(bucket.hashes[(offset + index) % len]);
+            }
+            left -= len.min(left);
+            at = 0;
+            offset = 0;
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
     /// Puts a record of a coarse bucket into finer ones for the entries that are due later in the bucket's time.
     pub(crate) fn keep(&mut self, record: Record, table: &Table) {
         let bucket = Bucket { order: record.order, hashes: Vec::new() };

@@ -20,7 +20,11 @@ use std::sync::{Arc, OnceLock};
 const SHARDS: usize = 64;
 
 #[repr(align(64))]
-struct Shard(AtomicI64);
+struct Shard {
+    used: AtomicI64,
+    /// More than this sets off the alarm of [`Keyspace::arm_memory_alarm`].
+    alarm: AtomicI64,
+}
 
 /// All keys of a process. `Send` and `Sync`; every method may be called from any thread.
 pub struct Keyspace {
@@ -39,6 +43,7 @@ pub struct Keyspace {
     /// By slot: when its expire buckets want work.
     due: Box<[AtomicU64]>,
     used: Box<[Shard]>,
+    memory_alarm: AtomicBool,
 }
 
 impl Keyspace {
@@ -56,7 +61,8 @@ impl Keyspace {
             counts: (0..config.databases.max(1)).map(|_| OnceLock::new()).collect(),
             bytes: (0..SLOT_COUNT).map(|_| AtomicU64::new(0)).collect(),
             due: (0..SLOT_COUNT).map(|_| AtomicU64::new(u64::MAX)).collect(),
-            used: (0..SHARDS).map(|_| Shard(AtomicI64::new(0))).collect(),
+            used: (0..SHARDS).map(|_| Shard { used: AtomicI64::new(0), alarm: AtomicI64::new(i64::MAX) }).collect(),
+            memory_alarm: AtomicBool::new(false),
         }
     }
 
@@ -88,7 +94,11 @@ impl Keyspace {
         if change != 0 {
             data.published_bytes = bytes;
             self.bytes[slot].store(bytes, Relaxed);
-            self.used[slot % SHARDS].0.fetch_add(change, Relaxed);
+            let shard = &self.used[slot % SHARDS];
+            let used = shard.used.fetch_add(change, Relaxed) + change;
+            if change > 0 && used > shard.alarm.load(Relaxed) && !self.memory_alarm.load(Relaxed) {
+                self.memory_alarm.store(true, Relaxed);
+            }
         }
         for (db, of_db) in data.dbs() {
             let len = of_db.table.len() as u32;
@@ -155,7 +165,28 @@ impl Keyspace {
 
     /// Bytes of all entries, tables and expire buckets. Exact but for commands in progress; cheap.
     pub fn used_bytes(&self) -> u64 {
-        self.used.iter().map(|shard| shard.0.load(Relaxed)).sum::<i64>().max(0) as u64
+        self.used.iter().map(|shard| shard.used.load(Relaxed)).sum::<i64>().max(0) as u64
+    }
+
+    /// Sets off an alarm before the keyspace has grown by more than `room` bytes: each counter gets its part of the room,
+    /// so that writers compare with their own only, and nobody adds up all of them for each write.
+    pub fn arm_memory_alarm(&self, room: u64) {
+        self.memory_alarm.store(false, Relaxed);
+        let part = (room / SHARDS as u64).min(i64::MAX as u64 / 2) as i64;
+        for shard in &self.used {
+            shard.alarm.store(shard.used.load(Relaxed) + part, Relaxed);
+        }
+    }
+
+    /// Whether the alarm went off since it was armed.
+    #[inline]
+    pub fn memory_alarm(&self) -> bool {
+        self.memory_alarm.load(Relaxed)
+    }
+
+    /// Bytes of the slab's blocks that are handed out, for all keyspaces of the process.
+    pub fn slab_block_bytes(&self) -> u64 {
+        slab::block_bytes() as u64
     }
 
     /// Bytes of the slab's pages, for all keyspaces of the process: what entries use, and what is free between them.

@@ -12,6 +12,7 @@
 mod clock;
 mod db;
 mod entry;
+mod eviction;
 mod expiry;
 mod keyspace;
 mod locked;
@@ -24,6 +25,7 @@ mod walk;
 mod watch;
 
 pub use db::Db;
+pub use eviction::{Evicted, EvictedSink, EvictionPolicy, Evictor};
 pub use keyspace::Keyspace;
 pub use locked::{Garbage, LockedSlots};
 pub use pando_values::{Encoding, IntText, StrHint, Typed, Value, ValueRef, ValueType};

@@ -9,6 +9,7 @@ use crate::slot::{DbData, SlotData};
 use crate::watch::{WatchFlag, Watcher};
 use crate::{Db, DbIndex, entry, table::hash_key};
 use pando_topology::{SLOT_COUNT, Slot};
+use pando_values::Value;
 use parking_lot::lock_api::RawRwLock as _;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -233,7 +234,7 @@ impl<'a> LockedSlots<'a> {
     pub fn flush(&mut self, db: Option<DbIndex>) -> Garbage {
         self.hold_all();
         self.keyspace.walk.abort();
-        let mut garbage = Garbage { keys: 0, tables: Vec::new() };
+        let mut garbage = Garbage { keys: 0, tables: Vec::new(), value: None };
         for slot in 0..SLOT_COUNT {
             let data = self.state.data(self.keyspace, slot);
             touch_where(
@@ -347,4 +348,19 @@ pub struct Garbage {
     pub keys: u64,
     #[allow(dead_code, reason = "held to be dropped")]
     tables: Vec<DbData>,
+    #[allow(dead_code, reason = "held to be dropped")]
+    value: Option<Value>,
+}
+
+impl Garbage {
+    /// One large value.
+    pub(crate) fn of_value(value: Value) -> Self {
+        Garbage { keys: 1, tables: Vec::new(), value: Some(value) }
+    }
+}
+
+impl std::fmt::Debug for Garbage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Garbage").field("keys", &self.keys).finish_non_exhaustive()
+    }
 }

@@ -10,7 +10,7 @@
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicPtr, Ordering};
 
 /// The largest block; what is larger lives on the heap.
 pub(crate) const BLOCK_LEN_MAX: usize = 1024;
@@ -52,6 +52,8 @@ impl Handle {
 
 static BASE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static SLAB: OnceLock<Slab> = OnceLock::new();
+/// Bytes of blocks that are handed out, to magazines or users. Changes with batches of them.
+static BLOCK_BYTES: AtomicIsize = AtomicIsize::new(0);
 
 /// Reserves the range; must have run before the first `alloc`.
 pub(crate) fn init() {
@@ -119,6 +121,11 @@ pub(crate) unsafe fn free(block: Handle, len: usize) {
 pub(crate) fn page_bytes() -> usize {
     let pool = slab().pool.lock();
     (pool.fresh as usize - pool.free.len()) * PAGE_LEN
+}
+
+/// Bytes of blocks that are handed out (those in magazines included).
+pub(crate) fn block_bytes() -> usize {
+    BLOCK_BYTES.load(Ordering::Relaxed).max(0) as usize
 }
 
 fn slab() -> &'static Slab {
@@ -248,6 +255,7 @@ impl Slab {
     /// Adds `count` free blocks of the class to `into`.
     fn take(&self, class: usize, count: usize, into: &mut Vec<Handle>) {
         let grains = (class + 1) as u16;
+        BLOCK_BYTES.fetch_add(((class + 1) * GRAIN * count) as isize, Ordering::Relaxed);
         let mut central = self.classes[class].lock();
         for _ in 0..count {
             if central.head == NO_PAGE {
@@ -285,6 +293,7 @@ impl Slab {
         if blocks.is_empty() {
             return;
         }
+        BLOCK_BYTES.fetch_sub(((class + 1) * GRAIN * blocks.len()) as isize, Ordering::Relaxed);
         let mut central = self.classes[class].lock();
         for block in blocks {
             let number = (block.0 as usize / (PAGE_LEN / GRAIN)) as u32;

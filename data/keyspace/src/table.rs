@@ -371,6 +371,36 @@ impl Table {
         }
     }
 
+    /// Visits up to `count` entries next to each other, from a place that `random` chooses.
+    pub(crate) fn sample(&self, random: u64, count: usize, visit: &mut dyn FnMut(Entry)) {
+        if self.len == 0 {
+            return;
+        }
+        let (buckets, mut left) = (u64::from(self.primary.len), count);
+        // Empty buckets are rare; a bound keeps a table that has just shrunk a lot from costing more.
+        for step in 0..buckets.min(count as u64 * 2 + 8) {
+            let primary = ((random % buckets + step) % buckets) as u32;
+            let mut overflow = 0;
+            loop {
+                let bucket = self.bucket(primary, overflow);
+                let len = bucket.len();
+                // Within a bucket the older come first: begin anywhere.
+                let first = (random >> 40) as usize;
+                for index in 0..len.min(left) {
+                    visit(bucket.entry((first + index) % len));
+                }
+                left -= len.min(left);
+                overflow = bucket.next;
+                if overflow == 0 || left == 0 {
+                    break;
+                }
+            }
+            if left == 0 {
+                return;
+            }
+        }
+    }
+
     /// An entry, uniformly enough: `random` chooses the bucket and the entry.
     pub(crate) fn random(&self, random: u64) -> Option<Entry> {
         if self.len == 0 {

@@ -144,6 +144,14 @@ impl ClientShared {
         }
     }
 
+    /// Bytes of its buffers (`maxmemory-clients`).
+    pub fn memory_bytes(&self) -> u64 {
+        [&self.query_bytes, &self.query_free_bytes, &self.argv_bytes, &self.multi_bytes, &self.output_bytes]
+            .iter()
+            .map(|part| part.load(Relaxed))
+            .sum()
+    }
+
     /// The protocol that the client reads.
     pub fn proto(&self) -> Proto {
         if self.proto.load(Relaxed) == 3 { Proto::Resp3 } else { Proto::Resp2 }

@@ -143,7 +143,7 @@ impl Session {
         // One test for the overwhelmingly common case: a plain primary and a plain client.
         let is_plain = engine.gate.is_plain()
             && !settings.cluster_enabled
-            && settings.maxmemory == 0
+            && (settings.maxmemory == 0 || engine.eviction.has_room(engine, settings.maxmemory))
             && settings.min_replicas_to_write == 0
             && self.is_authenticated
             && self.transaction.is_none()
@@ -205,7 +205,8 @@ impl Session {
         }
         if settings.maxmemory > 0 && (flags.any.has(Flags::DENYOOM) || (in_multi && !is_transaction_control(spec))) {
             // A queued command takes memory too, so inside MULTI every command is refused.
-            if engine.keyspace.used_bytes() > settings.maxmemory && !is_replica {
+            let incoming = if is_write { args.iter().map(|arg| arg.len() as u64).sum() } else { 0 };
+            if !engine.make_room(&settings, incoming, w.now_ms()) {
                 return Err(Refusal::text("OOM command not allowed when used memory > 'maxmemory'."));
             }
         }

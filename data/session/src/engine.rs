@@ -5,6 +5,7 @@ use crate::acks::ReplicaAcks;
 use crate::clients::ClientRegistry;
 use crate::cluster_view::ClusterView;
 use crate::context::SessionFn;
+use crate::eviction::Eviction;
 use crate::gate::Gate;
 use crate::ports::{ClientId, Host, LogSink, Mailbox, Message};
 use crate::pubsub::PubSub;
@@ -69,6 +70,8 @@ pub struct Engine {
     pub stats: Stats,
     /// Offsets of replicas.
     pub acks: ReplicaAcks,
+    /// The memory limit.
+    pub eviction: Eviction,
     pub(crate) watchers: Watchers,
     session_commands: Vec<SessionCommand>,
 }
@@ -106,6 +109,7 @@ impl Engine {
             publish_hook: OnceLock::new(),
             stats: Stats::default(),
             acks: ReplicaAcks::default(),
+            eviction: Eviction::default(),
             watchers: Watchers::default(),
             session_commands,
         })

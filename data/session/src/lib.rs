@@ -22,6 +22,7 @@ mod connection;
 mod context;
 mod dispatch;
 mod engine;
+mod eviction;
 mod execute;
 mod gate;
 mod help;
@@ -45,6 +46,7 @@ pub use clients::{ClientInfo, ClientKind, ClientNames, ClientRegistry, ClientSha
 pub use cluster_view::ClusterView;
 pub use context::{SessionCx, SessionFn};
 pub use engine::{Engine, EngineConfig, PublishHook, SERVER_VERSION};
+pub use eviction::Eviction;
 pub use gate::{Gate, PauseMode, PausePurpose, Role, boot_ms};
 pub use next::{HandOff, Next, Suspend};
 pub use ports::{ClientId, Host, LogSink, Mailbox, Message};

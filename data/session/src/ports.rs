@@ -75,4 +75,6 @@ pub trait Host: Send + Sync {
     }
     /// Asks the replicas to acknowledge their offsets at once (WAIT).
     fn request_acks(&self) {}
+    /// Wakes the thread that evicts: memory is near the limit.
+    fn wake_evictor(&self) {}
 }

@@ -5,6 +5,7 @@
 //! stores a new value in [`crate::Engine::settings`].
 
 use pando_commands::EventClass;
+use pando_keyspace::EvictionPolicy;
 
 /// See the head of this file. Field names follow Valkey's configuration names.
 #[derive(Clone, Debug)]
@@ -15,6 +16,20 @@ pub struct Settings {
     pub requirepass: Option<Vec<u8>>,
     /// Limit of the keyspace in bytes, 0 for none.
     pub maxmemory: u64,
+    /// Which keys go when the limit is reached.
+    pub maxmemory_policy: EvictionPolicy,
+    /// Keys looked at for each victim.
+    pub maxmemory_samples: usize,
+    /// How long a write at the limit may evict, 0 to 100.
+    pub maxmemory_eviction_tenacity: u32,
+    /// Limit of the clients' buffers in bytes, 0 for none.
+    pub maxmemory_clients: u64,
+    /// A replica leaves eviction to its primary.
+    pub replica_ignore_maxmemory: bool,
+    /// Percentage of one core that eviction in the background may use (`eviction-cpu-budget`).
+    pub eviction_cpu_budget: u32,
+    /// `lazyfree-lazy-eviction`
+    pub lazyfree_lazy_eviction: bool,
     /// The eviction policy counts access frequency.
     pub lfu: bool,
     /// Longest string.
@@ -65,6 +80,13 @@ impl Default for Settings {
             databases: 16,
             requirepass: None,
             maxmemory: 0,
+            maxmemory_policy: EvictionPolicy::NoEviction,
+            maxmemory_samples: 5,
+            maxmemory_eviction_tenacity: 10,
+            maxmemory_clients: 0,
+            replica_ignore_maxmemory: true,
+            eviction_cpu_budget: 25,
+            lazyfree_lazy_eviction: true,
             lfu: false,
             proto_max_bulk_len: 512 * 1024 * 1024,
             notify_keyspace_events: EventClass::NONE,

@@ -76,6 +76,7 @@ fn rewrite(cx: &mut SessionCx<'_>, _: Args<'_>) -> Result<Next, CommandError> {
 fn reset_stat(cx: &mut SessionCx<'_>, _: Args<'_>) -> Result<Next, CommandError> {
     let server = server_of(cx)?;
     server.engine.stats.reset();
+    server.engine.eviction.reset_stats();
     for stats in &server.net_stats {
         stats.reset();
     }

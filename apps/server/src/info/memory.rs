@@ -50,7 +50,7 @@ pub(super) fn memory(server: &Server, out: &mut String) {
     field(out, "rss_overhead_bytes", rss as i64 - stats.resident as i64);
     field(out, "mem_fragmentation_ratio", ratio(rss, used));
     field(out, "mem_fragmentation_bytes", rss as i64 - used as i64);
-    field(out, "mem_not_counted_for_evict", 0);
+    field(out, "mem_not_counted_for_evict", server.memory_not_counted());
     field(out, "mem_replication_backlog", status.backlog_len);
     field(out, "mem_total_replication_buffers", status.backlog_len);
     zeros(out, &["mem_replicas_repl_buffer", "mem_clients_slaves"]);
