@@ -22,6 +22,8 @@ const PLAN_USES: u32 = 4096;
 const ATTEMPTS: usize = 128;
 /// Values of at least this many bytes are handed back, to be freed elsewhere.
 const HEAVY_BYTES: usize = 64 * 1024;
+/// Slots that may turn out to be empty before they are weighed again.
+const SLOTS_TRIED_MIN: usize = 8;
 
 /// `maxmemory-policy`.
 #[allow(missing_docs)]
@@ -130,18 +132,22 @@ impl Evictor {
                 self.plan_uses = PLAN_USES;
             }
             self.plan_uses -= 1;
-            let place = self.choose_slot();
-            if place.is_none() && self.pool.is_empty() {
-                // Keys may have come since the slots were weighed.
-                if self.plan_uses == PLAN_USES - 1 {
-                    self.plan_uses = 0;
+            // Small slots do not hold a whole sample: several make one.
+            let wanted = if self.policy.is_random() { 1 } else { self.samples };
+            let mut seen = 0;
+            for _ in 0..wanted.max(SLOTS_TRIED_MIN) {
+                let Some((db, slot)) = self.choose_slot() else { break };
+                seen += self.sample(keyspace, db, slot, wanted - seen, now_ms);
+                if seen >= wanted {
+                    break;
+                }
+            }
+            if seen == 0 {
+                if self.pool.is_empty() && self.plan_uses == PLAN_USES - 1 {
                     return None;
                 }
+                // Keys went and came since the slots were weighed.
                 self.plan_uses = 0;
-                continue;
-            }
-            if let Some((db, slot)) = place {
-                self.sample(keyspace, db, slot, now_ms);
             }
             let Some(candidate) = self.pool.pop() else { continue };
             let result = self.evict(keyspace, &candidate, now_ms, evicted);
@@ -202,16 +208,19 @@ impl Evictor {
         None
     }
 
-    /// Looks at a few entries of the slot and remembers the best.
-    fn sample(&mut self, keyspace: &Keyspace, db: DbIndex, slot: Slot, now_ms: u64) {
+    /// Looks at up to `count` entries of the slot and remembers the best; returns how many there were.
+    fn sample(&mut self, keyspace: &Keyspace, db: DbIndex, slot: Slot, count: usize, now_ms: u64) -> usize {
         let mut guard = keyspace.lock_one(slot);
-        let Some(data) = guard.state.data(keyspace, slot.index()).db(db) else { return };
-        let count = if self.policy.is_random() { 1 } else { self.samples };
+        let Some(data) = guard.state.data(keyspace, slot.index()).db(db) else { return 0 };
         let (policy, random) = (self.policy, random());
-        let mut visit = |entry: Entry| self.remember(score(policy, keyspace, entry, now_ms), slot, db, entry.key());
+        let mut seen = 0;
+        let mut visit = |entry: Entry| {
+            seen += 1;
+            self.remember(score(policy, keyspace, entry, now_ms), slot, db, entry.key());
+        };
         if !policy.is_volatile() {
             data.table.sample(random, count, &mut visit);
-            return;
+            return seen;
         }
         let mut by_hash = |hash: u32| {
             if let Some(place) = data.table.find_by(hash, |entry| entry.expire_at().is_some()) {
@@ -219,6 +228,7 @@ impl Evictor {
             }
         };
         data.expiry.sample(random, count, policy == EvictionPolicy::VolatileTtl, &mut by_hash);
+        seen
     }
 
     fn remember(&mut self, score: u64, slot: Slot, db: DbIndex, key: &[u8]) {
