@@ -143,3 +143,15 @@ pub fn cpu_times_us() -> [u64; 4] {
     let (child_user, child_system) = of(libc::RUSAGE_CHILDREN);
     [user, system, child_user, child_system]
 }
+
+/// CPU time of the calling thread.
+pub fn thread_cpu_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Lets other threads go before the calling one, where cores are short.
+pub fn lower_priority() {
+    // On Linux this is a property of the thread. Not granted: it works at the usual priority.
+    let _ = rustix::process::nice(10);
+}

@@ -334,7 +334,7 @@ fn one_calm(options: &Options, software: Software) -> Result<Calm, String> {
     let mut result = Calm::default();
     let mut next = 0;
     // Without load; below the limit; at it.
-    let mut phase = |work: &mut dyn FnMut() -> Result<(), String>| -> Result<Vec<Duration>, String> {
+    let phase = |work: &mut dyn FnMut() -> Result<(), String>| -> Result<Vec<Duration>, String> {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let client = scope.spawn(|| paced(&node, options, &stop));

@@ -12,21 +12,34 @@ use pando_commands::EventClass;
 use pando_keyspace::{DbIndex, EvictionPolicy, Evictor, LockedSlots};
 use pando_resp::encode_command;
 use pando_topology::Slot;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Victims between looks at the clock.
+/// Threads that may choose victims at once.
+const EVICTORS: usize = 4;
+/// Victims between looks at the clock and at all counters.
 const VICTIMS_PER_LOOK: u32 = 8;
 /// A write above the limit is let in up to this part of the limit, if eviction makes progress.
 const SLACK_PART: u64 = 200;
 /// With less room than this, arming the alarm costs more than adding up the counters.
 const ROOM_WORTH_ARMING: u64 = 64 * 1024;
 
+/// Who evicts.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum Evicting {
+    /// The background thread, ahead of need. One thread only.
+    Background,
+    /// A write that found no room.
+    Write,
+}
+
 /// The state of eviction. The counters are for INFO; whoever does something writes them.
 #[derive(Debug, Default)]
 pub struct Eviction {
-    evictor: Mutex<Evictor>,
+    /// The first is the background's. A writer takes any that is free: it must not wait for a background thread that
+    /// was put aside while it held one.
+    evictors: [Mutex<Evictor>; EVICTORS],
     /// Memory that counts beside the keyspace's; may be negative when the keyspace frees in the background.
     overhead: AtomicI64,
     /// The limit that the keyspace's alarm is armed for.
@@ -168,22 +181,31 @@ impl Engine {
         }
         let started = Instant::now();
         let time_limit = time_limit(settings.maxmemory_eviction_tenacity);
+        let mut excess = used.saturating_add(incoming) - limit;
         let mut victims = 0;
         loop {
-            if self.evict_one(settings, now_ms).is_none() {
+            let Some(freed) = self.evict_one(settings, now_ms, Evicting::Write) else {
                 let used = self.counted_memory();
                 self.eviction.note_exceeded(used > limit);
                 return used <= limit;
-            }
+            };
             victims += 1;
-            self.eviction.evicted_by_writers.fetch_add(1, Relaxed);
-            if self.counted_memory().saturating_add(incoming) <= limit {
-                self.eviction.note_exceeded(false);
-                return true;
-            }
-            if victims % VICTIMS_PER_LOOK == 0 && time_limit.is_some_and(|limit| started.elapsed() >= limit) {
+            excess = excess.saturating_sub(freed);
+            if excess == 0 {
                 break;
             }
+            if victims % VICTIMS_PER_LOOK == 0 {
+                // Others evict and write meanwhile.
+                excess = self.counted_memory().saturating_add(incoming).saturating_sub(limit);
+                if excess == 0 || time_limit.is_some_and(|limit| started.elapsed() >= limit) {
+                    break;
+                }
+            }
+        }
+        self.eviction.evicted_by_writers.fetch_add(u64::from(victims), Relaxed);
+        if excess == 0 {
+            self.eviction.note_exceeded(false);
+            return true;
         }
         let used = self.counted_memory();
         self.eviction.note_exceeded(used > limit);
@@ -192,14 +214,17 @@ impl Engine {
 
     /// Evicts one key by the policy of the settings, with all that follows from it. The bytes that the keyspace counts
     /// less; `None` if no key may go. The caller holds no slot.
-    pub fn evict_one(&self, settings: &Settings, now_ms: u64) -> Option<u64> {
-        let mut evictor = self.eviction.evictor.lock();
+    pub fn evict_one(&self, settings: &Settings, now_ms: u64, by: Evicting) -> Option<u64> {
+        let [first, others @ ..] = &self.eviction.evictors;
+        let mut evictor = match by {
+            Evicting::Background => first.lock(),
+            Evicting::Write => others.iter().find_map(Mutex::try_lock).unwrap_or_else(|| others[0].lock()),
+        };
         evictor.configure(settings.maxmemory_policy, settings.maxmemory_samples);
         let gone = evictor.evict_one(&self.keyspace, now_ms, &mut |slot, db, key, locked| {
             self.key_evicted(settings, slot, db, key, locked);
         });
-        // Whoever waits goes next: a writer must not stand behind the background thread's whole work.
-        MutexGuard::unlock_fair(evictor);
+        drop(evictor);
         let gone = gone?;
         self.eviction.evicted_bytes.fetch_add(gone.bytes, Relaxed);
         if let Some(garbage) = gone.garbage {

@@ -46,7 +46,7 @@ pub use clients::{ClientInfo, ClientKind, ClientNames, ClientRegistry, ClientSha
 pub use cluster_view::ClusterView;
 pub use context::{SessionCx, SessionFn};
 pub use engine::{Engine, EngineConfig, PublishHook, SERVER_VERSION};
-pub use eviction::Eviction;
+pub use eviction::{Evicting, Eviction};
 pub use gate::{Gate, PauseMode, PausePurpose, Role, boot_ms};
 pub use next::{HandOff, Next, Suspend};
 pub use ports::{ClientId, Host, LogSink, Mailbox, Message};
