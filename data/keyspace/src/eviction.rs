@@ -15,7 +15,7 @@ use crate::{DbIndex, Garbage};
 use pando_topology::{SLOT_COUNT, Slot};
 
 /// Candidates that are remembered. Valkey remembers 16; more cost little and come closer to the true order.
-const POOL_LEN: usize = 64;
+const POOL_LEN: usize = 32;
 /// Victims after which the slots are weighed again.
 const PLAN_USES: u32 = 4096;
 /// Samples and candidates that one victim may cost: bounds the work when hardly any key may go.
@@ -232,19 +232,22 @@ impl Evictor {
     }
 
     fn remember(&mut self, score: u64, slot: Slot, db: DbIndex, key: &[u8]) {
+        let is_full = self.pool.len() == POOL_LEN;
+        if is_full && self.pool[0].score >= score {
+            return;
+        }
         let at = self.pool.partition_point(|candidate| candidate.score < score);
         let is_known = |candidate: &&Candidate| candidate.score == score;
         if self.pool[at..].iter().take_while(is_known).any(|c| c.slot == slot && c.db == db && c.key == key) {
             return;
         }
-        let mut at = at;
-        if self.pool.len() == POOL_LEN {
-            if at == 0 {
-                return;
-            }
-            let worst = self.pool.remove(0);
-            self.recycle(worst);
-            at -= 1;
+        if is_full {
+            let worst = &mut self.pool[0];
+            (worst.score, worst.slot, worst.db) = (score, slot, db);
+            worst.key.clear();
+            worst.key.extend_from_slice(key);
+            self.pool[..at].rotate_left(1);
+            return;
         }
         let mut copy = self.spare.pop().unwrap_or_default();
         copy.extend_from_slice(key);

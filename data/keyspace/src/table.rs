@@ -386,6 +386,8 @@ impl Table {
                 let len = bucket.len();
                 // Within a bucket the older come first: begin anywhere.
                 let first = (random >> 40) as usize;
+                // All at once: each entry is likely to be a cache miss.
+                (0..len.min(left)).for_each(|index| bucket.entry((first + index) % len).prefetch());
                 for index in 0..len.min(left) {
                     visit(bucket.entry((first + index) % len));
                 }
