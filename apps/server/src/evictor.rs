@@ -65,10 +65,14 @@ impl Bell {
     fn sleep(&self, sleep: Sleep) -> bool {
         let mut stopped = self.is_stopped.lock();
         let until = Instant::now() + sleep.time;
-        while !*stopped && (sleep.is_rest || !self.is_rung.load(Relaxed)) {
-            if self.changed.wait_until(&mut stopped, until).timed_out() {
+        // Calls come with every write at the limit; one turn serves all of a short time.
+        let earliest = if sleep.is_rest { until } else { until.min(Instant::now() + SHORT_SLEEP) };
+        while !*stopped {
+            let end = if self.is_rung.load(Relaxed) { earliest } else { until };
+            if Instant::now() >= end {
                 break;
             }
+            self.changed.wait_until(&mut stopped, end);
         }
         self.is_rung.store(false, Relaxed);
         *stopped
@@ -190,20 +194,21 @@ impl Pace {
     }
 }
 
-/// Closes the clients with the largest buffers until all together are below the limit, as Valkey does: replicas,
-/// primaries and those under CLIENT NO-EVICT stay and do not count.
+/// Closes the clients with the largest buffers until all together are below the limit, as Valkey does: replicas and
+/// primaries do not count; those under CLIENT NO-EVICT count and stay.
 fn evict_clients(server: &Server, limit: u64) {
     let engine = &server.engine;
-    let mut clients: Vec<(u64, u64)> = engine
-        .clients
-        .all()
-        .iter()
-        .filter(|client| {
-            client.kind() == ClientKind::Normal && !client.is_no_evict.load(Relaxed) && !client.killed.load(Relaxed)
-        })
-        .map(|client| (client.memory_bytes(), client.id))
-        .collect();
-    let mut total: u64 = clients.iter().map(|(bytes, _)| bytes).sum();
+    let all = engine.clients.all();
+    let counted = all.iter().filter(|client| client.kind() == ClientKind::Normal && !client.killed.load(Relaxed));
+    let mut total = 0;
+    let mut clients: Vec<(u64, u64)> = Vec::new();
+    for client in counted {
+        let bytes = client.memory_bytes();
+        total += bytes;
+        if bytes > 0 && !client.is_no_evict.load(Relaxed) {
+            clients.push((bytes, client.id));
+        }
+    }
     if total <= limit {
         return;
     }

@@ -5,6 +5,7 @@
 //! ```text
 //!   boot ─► Server (shared) ─┬─ worker threads: net + data/session     one epoll loop each
 //!                            ├─ cron thread: expiry, rates
+//!                            ├─ evictor thread: room below maxmemory
 //!                            ├─ replication runtime (tokio): data/replication
 //!                            └─ cluster runtime (tokio): control/agent, in cluster mode
 //! ```

@@ -165,7 +165,8 @@ impl Engine {
             return true;
         }
         let used = self.counted_memory();
-        if let Some(host) = self.host.get() {
+        let can_evict = settings.maxmemory_policy != EvictionPolicy::NoEviction;
+        if let Some(host) = self.host.get().filter(|_| can_evict) {
             host.wake_evictor();
         }
         if used.saturating_add(incoming) <= limit {
@@ -175,7 +176,7 @@ impl Engine {
             }
             return true;
         }
-        if settings.maxmemory_policy == EvictionPolicy::NoEviction {
+        if !can_evict {
             self.eviction.note_exceeded(used > limit);
             return used <= limit;
         }

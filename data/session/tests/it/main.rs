@@ -4,6 +4,7 @@
 mod apply;
 mod cluster;
 mod commands;
+mod eviction;
 mod gate;
 mod harness;
 mod pubsub;
