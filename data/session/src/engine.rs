@@ -2,7 +2,7 @@
 //! What all sessions share, and what the rest of the process does to them.
 
 use crate::acks::ReplicaAcks;
-use crate::clients::ClientRegistry;
+use crate::clients::{ClientInfo, ClientKind, ClientRegistry};
 use crate::cluster_view::ClusterView;
 use crate::context::SessionFn;
 use crate::gate::Gate;
@@ -174,8 +174,30 @@ impl Engine {
     pub fn kill(&self, id: ClientId) -> bool {
         let Some(client) = self.clients.get(id) else { return false };
         client.killed.store(true, Relaxed);
-        self.post(client.worker.load(Relaxed), Message::Kill { client: id });
+        match (client.kind(), self.host.get()) {
+            (ClientKind::Normal, _) | (_, None) => self.post(client.worker.load(Relaxed), Message::Kill { client: id }),
+            (kind, Some(host)) => host.kill_link(id, kind),
+        }
         true
+    }
+
+    /// Shows the link to a primary among the clients; [`Engine::remove_link`] ends that.
+    pub fn add_link(&self, info: ClientInfo) -> ClientId {
+        let client = self.clients.add(info);
+        client.set_kind(ClientKind::Primary);
+        client.id
+    }
+
+    /// A client became the link of a replica: it stays in the registry until [`Engine::remove_link`].
+    pub fn turn_into_link(&self, id: ClientId) {
+        if let Some(client) = self.clients.get(id) {
+            client.set_kind(ClientKind::Replica);
+        }
+    }
+
+    /// A link to a primary or of a replica ended.
+    pub fn remove_link(&self, id: ClientId) {
+        self.clients.remove(id);
     }
 
     /// A replica acknowledged an offset.

@@ -73,6 +73,7 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
+    let ends = (stream.peer_addr()?.to_string(), stream.local_addr()?.to_string());
     link.set_state(LinkState::Handshake);
     link.heard();
     let mut wire = Wire::new(stream, config.repl_timeout);
@@ -95,6 +96,7 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
     let (events_in, mut events) = mpsc::unbounded_channel();
     let (bytes, thread) = ApplyThread::start(core.clone(), link.clone(), begin, events_in)?;
     link.install(thread);
+    let _shown = Shown { client_id: core.engine.primary_linked(ends.0, ends.1), core };
     let Wire { stream, buf, .. } = wire;
     let (mut down, mut up) = stream.into_split();
     let gone = |_| io::Error::other("the apply thread ended");
@@ -141,6 +143,18 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
                 permit.map_err(|_| io::Error::other("the apply thread ended"))?.send(piece);
             }
         }
+    }
+}
+
+/// The link among the clients, as long as it lives.
+struct Shown<'a> {
+    client_id: u64,
+    core: &'a Core,
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.core.engine.unlinked(self.client_id);
     }
 }
 
