@@ -245,6 +245,10 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
         tracing::warn!("You requested maxclients of {} but only {files} files can be open.", values.number("maxclients"));
     }
     tracing::info!("Running mode={mode}, port={port}.");
+    if values.is_yes("always-show-logo") {
+        // Scripts that start a server look for this line of Valkey's start screen.
+        logging::write_line('*', &format!("Port: {port}   PID: {}", std::process::id()));
+    }
     let pidfile = pidfile_of(&values);
     if let Some(path) = &pidfile {
         // A server without its pid file works.

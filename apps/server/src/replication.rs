@@ -87,11 +87,6 @@ impl ReplicationSide {
         self.replication.replica_of(Some((host, port)));
     }
 
-    /// Makes replicas ask for a full copy: the stream has another id from now on.
-    pub fn change_id(&self) {
-        self.replication.kill_replicas(None);
-    }
-
     /// Stops to follow.
     pub fn promote(&self) {
         self.replication.promote();

@@ -183,19 +183,13 @@ impl Kind {
                 _ => Err("argument must be 'yes' or 'no'".to_owned()),
             },
             Kind::Enum(allowed) | Kind::Flags(allowed) => {
-                let mut found = Vec::new();
-                for word in words {
-                    match allowed.iter().find(|a| a.eq_ignore_ascii_case(word)) {
-                        Some(a) => found.push(*a),
-                        None => {
-                            return Err(format!(
-                                "argument(s) must be one of the following: {}",
-                                allowed.join(", ")
-                            ));
-                        }
-                    }
+                let is_known = |word: &String| allowed.iter().any(|a| a.eq_ignore_ascii_case(word));
+                if words.is_empty() || !words.iter().all(is_known) {
+                    return Err(format!("argument(s) must be one of the following: {}", allowed.join(", ")));
                 }
-                Ok(found.join(" "))
+                // In the order of the bits that they stand for.
+                let given = |a: &&&str| words.iter().any(|word| a.eq_ignore_ascii_case(word));
+                Ok(allowed.iter().filter(given).copied().collect::<Vec<_>>().join(" "))
             }
             Kind::Int(low, high) => {
                 let number: i64 = if first.is_empty() || first.starts_with('+') {
@@ -210,9 +204,10 @@ impl Kind {
                 in_range(bytes, *low, *high).map(|n| n.to_string())
             }
             Kind::MemoryOrPercent => match first.strip_suffix('%') {
-                Some(percent) => match percent.parse::<u8>() {
+                Some(percent) => match percent.parse::<u32>() {
                     Ok(n) if n <= 100 => Ok(first.to_owned()),
-                    _ => Err("argument must be a memory or percent value".to_owned()),
+                    Ok(_) => Err("percentage argument must be less or equal to 100".to_owned()),
+                    Err(_) => Err("argument must be a memory or percent value".to_owned()),
                 },
                 None => parse_memory(first)
                     .map(|n| n.to_string())

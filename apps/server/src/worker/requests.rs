@@ -210,6 +210,11 @@ impl Worker {
     /// executes no more of them now.
     fn execute(&mut self, token: Token, connection: &mut Connection, args: Args<'_>, at: &mut usize, end: usize) -> bool {
         let engine = &self.server.engine;
+        if connection.session.shared.killed.load(Relaxed) {
+            // Killed by a client whose CLIENT KILL was answered before this request is looked at.
+            connection.fate = Fate::CloseNow;
+            return false;
+        }
         let next = connection.session.execute(engine, &mut self.scratch, args, &mut connection.output);
         connection.wrote |= self.scratch.take_wrote();
         // A request held back by a pause was not executed: it stays in the input and is executed again.
