@@ -115,7 +115,7 @@ fn object(cx: &mut SessionCx<'_>, key: &[u8]) -> Result<(), CommandError> {
         "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
         meta.encoding.name(),
         meta.bytes,
-        (cx.worker.now_ms() / 1000).saturating_sub(u64::from(meta.idle_s)) & 0x00ff_ffff,
+        (cx.worker.now_ms() / 1000).saturating_sub(meta.idle_s) & 0x00ff_ffff,
         meta.idle_s
     ));
     Ok(())
