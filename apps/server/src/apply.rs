@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Makes configuration values true: at the start all of them, after CONFIG SET those that changed.
 
-use crate::config::kind::parse_memory;
+use crate::config::kind::parse_bytes;
 use crate::config::table::TABLE;
 use crate::config::{ApplyError, ServerSettings, Values, os_reason};
 use crate::logging;
@@ -44,7 +44,7 @@ pub fn session_settings(values: &Values) -> Settings {
     Settings {
         databases: databases.clamp(1, i64::from(u16::MAX)) as u16,
         requirepass: (!password.is_empty()).then(|| password.as_bytes().to_vec()),
-        maxmemory: parse_memory(values.named("maxmemory")).unwrap_or(0) as u64,
+        maxmemory: parse_bytes(values.named("maxmemory")).unwrap_or(0),
         lfu: values.named("maxmemory-policy").ends_with("-lfu"),
         proto_max_bulk_len: values.number("proto-max-bulk-len") as u64,
         notify_keyspace_events: event_classes(values.named("notify-keyspace-events")),

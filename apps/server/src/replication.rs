@@ -34,6 +34,7 @@ fn config_of(values: &Values) -> ReplicationConfig {
         min_replicas_max_lag: seconds("min-replicas-max-lag"),
         primary_user: text("primaryuser").map(String::into_bytes),
         primary_auth: text("primaryauth").map(String::into_bytes),
+        source_addr: text("bind-source-addr").and_then(|addr| addr.parse().ok()),
         replica_announce_ip: text("replica-announce-ip"),
         listening_port: if announced != 0 { announced } else { port },
         spool_dir: std::path::PathBuf::from(values.named("dir")),

@@ -29,6 +29,8 @@ pub struct EngineConfig {
     pub keyspace: KeyspaceConfig,
     /// First settings.
     pub settings: Settings,
+    /// `rename-command`: commands and their new names, empty for none.
+    pub renames: Vec<(String, String)>,
 }
 
 /// Sends a message published here to other nodes: channel, message, whether it is sharded.
@@ -92,9 +94,14 @@ impl Engine {
             names.push((name, session_commands.len() as SessionCommandId));
             session_commands.push(command);
         }
+        let mut registry = Registry::new(&names);
+        for (name, to) in &config.renames {
+            // The configuration was checked when it was read.
+            let _ = registry.rename(name.as_bytes(), to.as_bytes());
+        }
         Arc::new(Self {
             keyspace: Keyspace::new(config.keyspace),
-            registry: Registry::new(&names),
+            registry,
             pubsub: PubSub::default(),
             clients: ClientRegistry::default(),
             settings: Arc::new(ArcSwap::from_pointee(config.settings)),

@@ -163,6 +163,12 @@ fn load_text(text: &str, values: &mut Values, seen: &mut Seen) -> Result<(), Loa
                 continue;
             }
             "rename-command" if words.len() == 2 => {
+                if pando_commands::find_spec(words[0].as_bytes()).is_none() {
+                    return Err(fail("No such command in rename-command"));
+                }
+                if pando_commands::find_spec(words[1].as_bytes()).is_some() {
+                    return Err(fail("Target command name already exists"));
+                }
                 values.extra.push((name, words));
                 continue;
             }
@@ -177,7 +183,7 @@ fn load_text(text: &str, values: &mut Values, seen: &mut Seen) -> Result<(), Loa
             return Err(fail("Bad directive or wrong number of arguments"));
         };
         let kind = TABLE[directive].kind;
-        if words.is_empty() && !matches!(kind, Kind::Flags(_)) {
+        if words.is_empty() && !kind.takes_many() {
             return Err(fail("wrong number of arguments"));
         }
         if let [one] = words.as_slice()
@@ -267,6 +273,14 @@ mod tests {
         check(&["--shutdown-on-sigint", "force now nosave"], "shutdown-on-sigint", Ok("nosave now force"));
         check(&["--shutdown-on-sigint"], "port",
             Err("argument(s) must be one of the following: default, save, nosave, now, force, safe, failover"));
+        check(&["--rename-command", "flushall", ""], "port", Ok("6379"));
+        check(&["--rename-command", "nosuch", "x"], "port", Err("No such command in rename-command"));
+        check(&["--rename-command", "flushall", "get"], "port", Err("Target command name already exists"));
+        check(&["--maxmemory", "9223372036854775808"], "maxmemory", Ok("9223372036854775808"));
+        check(&["--slot-migration-max-failover-repl-bytes", "-1"], "slot-migration-max-failover-repl-bytes", Ok("-1"));
+        check(&["--slot-migration-max-failover-repl-bytes", "-2"], "port",
+            Err("argument must be between -1 and 9223372036854775807 inclusive"));
+        check(&["--client-output-buffer-limit"], "port", Err("Wrong number of arguments in buffer limit configuration."));
         check(&["--foo", "bar"], "port", Err("Bad directive or wrong number of arguments"));
         check(&["--io-threads-do-reads", "yes"], "port", Ok("6379"));
         check(&["--client-output-buffer-limit", "pubsub", "1", "2", "3"], "client-output-buffer-limit",

@@ -5,6 +5,7 @@
 
 use super::Worker;
 use super::connection::{Connection, Fate};
+use super::output::FIXED_REPLY_BYTES;
 use super::slab::Token;
 use crate::net::listener::{Transfer, receive_appending};
 use pando_resp::{Args, Limits, Step, recycle};
@@ -242,6 +243,10 @@ impl Worker {
                 self.hand_offs.push((token, hand_off));
                 return false;
             }
+        }
+        if connection.output_pending() > FIXED_REPLY_BYTES {
+            // Before anything is sent: a reply above the hard limit is never seen, as with Valkey.
+            self.check_output_limit(connection);
         }
         if connection.output_pending() > OUTPUT_CHECK_BYTES {
             self.send_early(token, connection);

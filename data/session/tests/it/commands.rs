@@ -64,7 +64,7 @@ fn passwords() {
     let mut client = server.client();
     client.check(&[
         ("PING", "-NOAUTH Authentication required."),
-        ("FOO", "-ERR unknown command 'FOO', with args beginning with: "),
+        ("FOO", "-NOAUTH Authentication required."),
         ("HELLO 3", "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"),
         ("AUTH bad", "-WRONGPASS invalid username-password pair or user is disabled."),
         ("AUTH secre", "-WRONGPASS invalid username-password pair or user is disabled."),
@@ -72,10 +72,14 @@ fn passwords() {
         ("PING", "+PONG"),
         ("RESET", "+RESET"),
         ("PING", "-NOAUTH Authentication required."),
+        ("NOSUCH", "-NOAUTH Authentication required."),
+        ("CLIENT NOSUCH", "-NOAUTH Authentication required."),
+        ("GET", "-NOAUTH Authentication required."),
+        ("AUTH", "-ERR wrong number of arguments for 'auth' command"),
         ("MULTI", "-NOAUTH Authentication required."),
     ]);
     assert!(client.run("HELLO 2 AUTH default secret").starts_with("[\"server\""));
-    assert_eq!(server.engine.stats.errors()["NOAUTH"], 4);
+    assert_eq!(server.engine.stats.errors()["NOAUTH"], 8);
     assert_eq!(server.engine.stats.errors()["WRONGPASS"], 2);
 }
 
