@@ -64,6 +64,7 @@ pub fn session_settings(values: &Values) -> Settings {
         lazyfree_lazy_user_flush: values.is_yes("lazyfree-lazy-user-flush"),
         enable_debug_command: values.named("enable-debug-command") != "no",
         extended_redis_compatibility: values.is_yes("extended-redis-compatibility"),
+        latency_tracking: values.is_yes("latency-tracking"),
         availability_zone: values.named("availability-zone").to_owned(),
     }
 }

@@ -174,7 +174,11 @@ fn finish_call(
     let now = Instant::now();
     let counters = &w.stats.commands[usize::from(spec.id)];
     counters.calls.add(1);
-    counters.nanoseconds.add(now.duration_since(w.last).as_nanos() as u64);
+    let ns = now.duration_since(w.last).as_nanos() as u64;
+    counters.nanoseconds.add(ns);
+    if w.tracks_latency {
+        counters.latency.record(ns);
+    }
     w.stats.total_commands.add(1);
     w.last = now;
     if let Err(error) = result {

@@ -25,6 +25,7 @@ mod engine;
 mod execute;
 mod gate;
 mod help;
+mod latency;
 mod next;
 mod ports;
 mod pubsub;

@@ -45,6 +45,8 @@ pub struct Settings {
     pub enable_debug_command: bool,
     /// Names itself Redis in HELLO and some errors (`extended-redis-compatibility`).
     pub extended_redis_compatibility: bool,
+    /// Durations of commands are kept (`latency-tracking`).
+    pub latency_tracking: bool,
     /// Shown by HELLO unless empty.
     pub availability_zone: String,
 }
@@ -70,6 +72,7 @@ impl Default for Settings {
             lfu: false,
             proto_max_bulk_len: 512 * 1024 * 1024,
             availability_zone: String::new(),
+            latency_tracking: true,
             notify_keyspace_events: EventClass::NONE,
             cluster_enabled: false,
             cluster_allow_reads_when_down: false,

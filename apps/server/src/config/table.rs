@@ -173,7 +173,7 @@ pub const TABLE: &[Directive] = &[
     row("key-load-delay", "", "0", Int(-2147483648, 2147483647), Mutable, Hidden),
     row("latency-monitor-threshold", "", "0", Int(0, i64::MAX), Mutable, Kept),
     row("latency-tracking", "", "yes", Bool, Mutable, Live),
-    row("latency-tracking-info-percentiles", "", "50 99 99.9", Percentiles, Mutable, Kept),
+    row("latency-tracking-info-percentiles", "", "50 99 99.9", Percentiles, Mutable, Live),
     row("lazyfree-lazy-eviction", "", "yes", Bool, Mutable, Kept),
     row("lazyfree-lazy-expire", "", "yes", Bool, Mutable, Live),
     row("lazyfree-lazy-server-del", "", "yes", Bool, Mutable, Live),
