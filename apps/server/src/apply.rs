@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Makes configuration values true: at the start all of them, after CONFIG SET those that changed.
 
-use crate::config::kind::parse_memory;
+use crate::config::kind::parse_bytes;
 use crate::config::table::TABLE;
 use crate::config::{ApplyError, ServerSettings, Values, os_reason};
 use crate::logging;
@@ -42,10 +42,10 @@ fn clients_limit(values: &Values) -> u64 {
     let text = values.named("maxmemory-clients");
     match text.strip_suffix('%') {
         Some(percent) => {
-            let maxmemory = parse_memory(values.named("maxmemory")).unwrap_or(0) as u64;
+            let maxmemory = parse_bytes(values.named("maxmemory")).unwrap_or(0);
             maxmemory / 100 * percent.parse::<u64>().unwrap_or(0)
         }
-        None => parse_memory(text).unwrap_or(0) as u64,
+        None => parse_bytes(text).unwrap_or(0),
     }
 }
 
@@ -57,7 +57,7 @@ pub fn session_settings(values: &Values) -> Settings {
     Settings {
         databases: databases.clamp(1, i64::from(u16::MAX)) as u16,
         requirepass: (!password.is_empty()).then(|| password.as_bytes().to_vec()),
-        maxmemory: parse_memory(values.named("maxmemory")).unwrap_or(0) as u64,
+        maxmemory: parse_bytes(values.named("maxmemory")).unwrap_or(0),
         maxmemory_policy: EvictionPolicy::from_name(values.named("maxmemory-policy")).unwrap_or_default(),
         maxmemory_samples: values.number("maxmemory-samples") as usize,
         maxmemory_eviction_tenacity: values.number("maxmemory-eviction-tenacity") as u32,
@@ -84,6 +84,8 @@ pub fn session_settings(values: &Values) -> Settings {
         lazyfree_lazy_user_flush: values.is_yes("lazyfree-lazy-user-flush"),
         enable_debug_command: values.named("enable-debug-command") != "no",
         extended_redis_compatibility: values.is_yes("extended-redis-compatibility"),
+        latency_tracking: values.is_yes("latency-tracking"),
+        availability_zone: values.named("availability-zone").to_owned(),
     }
 }
 

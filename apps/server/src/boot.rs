@@ -78,6 +78,12 @@ fn complete(values: &mut Values) {
     }
 }
 
+/// The `rename-command` lines.
+fn renames(values: &Values) -> Vec<(String, String)> {
+    let lines = values.extra.iter().filter(|(name, _)| name == "rename-command");
+    lines.filter_map(|(_, words)| Some((words.first()?.clone(), words.get(1)?.clone()))).collect()
+}
+
 fn random_hex(bytes: usize) -> String {
     let mut buffer = vec![0u8; bytes];
     // The pool is always ready on a running system.
@@ -96,7 +102,7 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         lfu_log_factor: values.number("lfu-log-factor") as u32,
         lfu_decay_minutes: values.number("lfu-decay-time") as u32,
     };
-    let engine = Engine::new(EngineConfig { keyspace, settings }, &commands::table());
+    let engine = Engine::new(EngineConfig { keyspace, settings, renames: renames(&values) }, &commands::table());
     let workers = values.number("io-threads").max(1) as usize;
     let mail = Arc::new(Mailboxes::new(workers).map_err(system("Cannot make a wake-up counter"))?);
     let replication = ReplicationSide::start(&engine, &values).map_err(system("Cannot start the replication runtime"))?;
@@ -249,6 +255,10 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
         tracing::warn!("You requested maxclients of {} but only {files} files can be open.", values.number("maxclients"));
     }
     tracing::info!("Running mode={mode}, port={port}.");
+    if values.is_yes("always-show-logo") {
+        // Scripts that start a server look for this line of Valkey's start screen.
+        logging::write_line('*', &format!("Port: {port}   PID: {}", std::process::id()));
+    }
     let pidfile = pidfile_of(&values);
     if let Some(path) = &pidfile {
         // A server without its pid file works.

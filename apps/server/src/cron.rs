@@ -4,8 +4,6 @@
 //! once its rates are zero.
 
 use crate::server::Server;
-use pando_commands::EventClass;
-use pando_resp::encode_command;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -112,6 +110,8 @@ fn unix_ms() -> u64 {
 /// Deletes some keys that are past due. Returns the time until more are.
 fn expire(server: &Server) -> Option<Duration> {
     let engine = &server.engine;
+    // Before the checks: a change after them is seen as another epoch.
+    let epoch = engine.gate.epoch();
     // A replica waits for its primary's DEL; one that is being filled has nothing of its own to delete.
     if !server.active_expire.load(Relaxed)
         || engine.gate.role() != pando_session::Role::Primary
@@ -122,41 +122,17 @@ fn expire(server: &Server) -> Option<Duration> {
         return None;
     }
     let started = Instant::now();
-    let command: &[u8] = if engine.settings.load().lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" };
-    let mut record = Vec::new();
-    let mut expired: Vec<(pando_keyspace::DbIndex, Vec<u8>)> = Vec::new();
-    let notify = engine.settings.load().notify_keyspace_events;
-    let wants_events = notify.has(EventClass::EXPIRED);
     let now_ms = unix_ms();
-    let step = engine.keyspace.expire_step(now_ms, KEYS_PER_STEP, &mut |slot, db, key, locked| {
-        locked.touch_watchers(slot, db, key);
-        if let Some(log) = engine.log.get().filter(|log| log.active()) {
-            record.clear();
-            encode_command(&mut record, &[command, key]);
-            let offset = log.append(db, &record);
-            locked.set_write_offset(slot, offset);
-        }
-        if wants_events {
-            expired.push((db, key.to_vec()));
-        }
-    });
+    let step = engine.keyspace.expire_step(
+        now_ms,
+        KEYS_PER_STEP,
+        // Asked under each slot's lock: after a change of role, which waits for all locks, nothing is deleted.
+        &|| engine.gate.epoch() == epoch,
+        &mut |slot, db, key, locked| engine.key_expired(slot, db, key, locked),
+    );
     engine.stats.expired_by_cycle.fetch_add(step.expired as u64, Relaxed);
-    for (db, key) in expired {
-        announce(engine, notify, db, &key);
-    }
     let due_in = step.next_due_ms.map(|due| Duration::from_millis(due.saturating_sub(unix_ms())));
     due_in.map(|due| due.max(started.elapsed() * REST_FACTOR))
-}
-
-/// Publishes the keyspace event of an expired key.
-fn announce(engine: &pando_session::Engine, notify: EventClass, db: pando_keyspace::DbIndex, key: &[u8]) {
-    if notify.has(EventClass::KEYSPACE) {
-        let channel = [format!("__keyspace@{db}__:").as_bytes(), key].concat();
-        engine.deliver(&channel, b"expired", false);
-    }
-    if notify.has(EventClass::KEYEVENT) {
-        engine.deliver(format!("__keyevent@{db}__:expired").as_bytes(), key, false);
-    }
 }
 
 /// The thread's body.

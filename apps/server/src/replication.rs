@@ -34,6 +34,7 @@ fn config_of(values: &Values) -> ReplicationConfig {
         min_replicas_max_lag: seconds("min-replicas-max-lag"),
         primary_user: text("primaryuser").map(String::into_bytes),
         primary_auth: text("primaryauth").map(String::into_bytes),
+        source_addr: text("bind-source-addr").and_then(|addr| addr.parse().ok()),
         replica_announce_ip: text("replica-announce-ip"),
         listening_port: if announced != 0 { announced } else { port },
         spool_dir: std::path::PathBuf::from(values.named("dir")),
@@ -85,11 +86,6 @@ impl ReplicationSide {
     /// Follows another server.
     pub fn follow(&self, host: &str, port: u16) {
         self.replication.replica_of(Some((host, port)));
-    }
-
-    /// Makes replicas ask for a full copy: the stream has another id from now on.
-    pub fn change_id(&self) {
-        self.replication.kill_replicas(None);
     }
 
     /// Stops to follow.

@@ -7,7 +7,7 @@ use crate::net::mailbox::{Mailboxes, WorkerMessage};
 use crate::replication::ReplicationSide;
 use crate::worker::{NetStats, NetTotals};
 use pando_keyspace::Garbage;
-use pando_session::{Engine, HandOff, Host};
+use pando_session::{ClientId, ClientKind, Engine, HandOff, Host};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -164,6 +164,7 @@ impl Server {
     /// Bytes allocated, from the allocator if it can tell, else what the keyspace counts.
     pub fn used_memory(&self) -> u64 {
         let keyspace = &self.engine.keyspace;
+        // The slab is mapped past the allocator; what waits free in it does not count, as with the allocator.
         let used = crate::info::allocator::stats()
             .map_or_else(|| keyspace.used_bytes(), |stats| stats.allocated + keyspace.slab_block_bytes());
         self.peak_memory.fetch_max(used, Ordering::Relaxed);
@@ -218,6 +219,14 @@ impl Host for ProcessHost {
     fn wake_evictor(&self) {
         if let Some(server) = self.server.upgrade() {
             server.evictor.ring();
+        }
+    }
+
+    fn kill_link(&self, id: ClientId, kind: ClientKind) {
+        let Some(server) = self.server.upgrade() else { return };
+        match kind {
+            ClientKind::Primary => server.replication.inner().kill_primary_link(),
+            ClientKind::Replica | ClientKind::Normal => drop(server.replication.inner().kill_replicas(Some(id))),
         }
     }
 }

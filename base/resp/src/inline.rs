@@ -25,15 +25,16 @@ pub fn split_args(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
 }
 
-/// Reads one argument from `at`, returns the position after it.
+/// Reads one argument from `at`, returns the position after it. Quoted and unquoted parts may follow
+/// each other within one argument.
 fn read_arg(line: &[u8], mut at: usize, arg: &mut Vec<u8>) -> Option<usize> {
     loop {
         match line.get(at) {
             None => return Some(at),
             // Only these four end an unquoted argument; vertical tab and form feed do not.
             Some(b' ' | b'\n' | b'\r' | b'\t') => return Some(at + 1),
-            Some(b'"') => return read_double_quoted(line, at + 1, arg),
-            Some(b'\'') => return read_single_quoted(line, at + 1, arg),
+            Some(b'"') => at = read_double_quoted(line, at + 1, arg)?,
+            Some(b'\'') => at = read_single_quoted(line, at + 1, arg)?,
             Some(&byte) => {
                 arg.push(byte);
                 at += 1;
@@ -42,18 +43,10 @@ fn read_arg(line: &[u8], mut at: usize, arg: &mut Vec<u8>) -> Option<usize> {
     }
 }
 
-/// After a closing quote there must be white space or nothing.
-fn after_quote(line: &[u8], at: usize) -> Option<usize> {
-    match line.get(at) {
-        Some(&byte) if !is_space(byte) => None,
-        _ => Some(at),
-    }
-}
-
 fn read_double_quoted(line: &[u8], mut at: usize, arg: &mut Vec<u8>) -> Option<usize> {
     loop {
         match *line.get(at)? {
-            b'"' => return after_quote(line, at + 1),
+            b'"' => return Some(at + 1),
             b'\\' if at + 1 < line.len() => {
                 if let Some(byte) = hex_escape(&line[at + 1..]) {
                     arg.push(byte);
@@ -81,7 +74,7 @@ fn read_double_quoted(line: &[u8], mut at: usize, arg: &mut Vec<u8>) -> Option<u
 fn read_single_quoted(line: &[u8], mut at: usize, arg: &mut Vec<u8>) -> Option<usize> {
     loop {
         match *line.get(at)? {
-            b'\'' => return after_quote(line, at + 1),
+            b'\'' => return Some(at + 1),
             b'\\' if line.get(at + 1) == Some(&b'\'') => {
                 arg.push(b'\'');
                 at += 2;
@@ -124,7 +117,8 @@ mod tests {
         check(r#"get "a"#, None);
         check(r#"get "a\"#, None);
         check("get 'a", None);
-        check(r#"get "a"b"#, None);
-        check("get 'a'b", None);
+        check(r#"get "a"b"#, Some(&[b"get", b"ab"]));
+        check(r#"set """tes"t-'k'e"y" '' "#, Some(&[b"set", b"test-key", b""]));
+        check(r#"get 'a'b'"#, None);
     }
 }

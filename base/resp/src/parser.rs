@@ -77,6 +77,9 @@ pub enum ProtocolError {
     /// Quotes of an inline request do not match.
     #[error("Protocol error: unbalanced quotes in request")]
     UnbalancedQuotes,
+    /// A line or an argument does not end with CR LF.
+    #[error("Protocol error: invalid CRLF in request")]
+    InvalidCrlf,
 }
 
 /// What one call of [`Parser::parse`] found.
@@ -173,6 +176,10 @@ impl Parser {
             let Some((count, next)) = self.line_number(input, 0) else {
                 return self.wait_for_line(input, 0, limits, ProtocolError::TooBigMultibulkCount);
             };
+            // Before the number, as Valkey looks.
+            if input[next - 1] != b'\n' {
+                return Err(ProtocolError::InvalidCrlf);
+            }
             let count = count.ok_or(ProtocolError::InvalidMultibulkLength)?;
             if count > limits.multibulk_max {
                 return Err(ProtocolError::InvalidMultibulkLength);
@@ -206,6 +213,9 @@ impl Parser {
                     if input[at] != b'$' {
                         return Err(ProtocolError::ExpectedDollar(input[at]));
                     }
+                    if input[next - 1] != b'\n' {
+                        return Err(ProtocolError::InvalidCrlf);
+                    }
                     let len = len.ok_or(ProtocolError::InvalidBulkLength)?;
                     if len < 0 || len as u64 > limits.bulk_len_max {
                         return Err(ProtocolError::InvalidBulkLength);
@@ -217,11 +227,13 @@ impl Parser {
                     len as usize
                 }
             };
-            // Valkey skips the two bytes behind an argument without looking at them.
             let end = at + len + 2;
             if input.len() < end {
                 self.save(input, at, missing, Some(len), argv, argv_start);
                 return Ok(Step::Incomplete { need_hint: end - input.len() });
+            }
+            if input[end - 2..end] != *b"\r\n" {
+                return Err(ProtocolError::InvalidCrlf);
             }
             argv.push(&input[at..at + len]);
             bulk_len = None;

@@ -64,8 +64,7 @@ fn requests() {
     check("*0\r\n*-5\r\nPING\r\n", &[&["PING"]]);
     check("*1\r\n$4\r\nPIN", &[]);
     check("*1\r", &[]);
-    // What follows an argument is skipped unseen.
-    check("*1\r\n$4\r\nPINGxy*1\r\n$1\r\na\r\n", &[&["PING"], &["a"]]);
+    check("set \"\"\"tes\"t-'k'e\"y\" 'a'b\r\n", &[&["set", "test-key", "ab"]]);
 }
 
 #[test]
@@ -85,6 +84,18 @@ fn errors_have_valkeys_texts() {
     check_error(b"*1\r\n$1001\r\n", &small, "Protocol error: invalid bulk length");
     check_error(b"*1\r\n$16385\r\n", &closed, "Protocol error: unauthenticated bulk length");
     check_error(b"GET \"a\r\n", &open, "Protocol error: unbalanced quotes in request");
+    for (line, text) in [
+        ("*1\rx$4\r\n", "invalid CRLF in request"),
+        ("*1x\n$4\r\n", "invalid multibulk length"),
+        ("*1\r\n$4\rxPING\r\n", "invalid CRLF in request"),
+        ("*1\r\n$12\rxPING\r\n", "invalid CRLF in request"),
+        ("*1\r\n$4x\nPING\r\n", "invalid bulk length"),
+        ("*1\r\n$4\r\nPING\rx", "invalid CRLF in request"),
+        ("*1\r\n$4\r\nPINGx\n", "invalid CRLF in request"),
+        ("*1\r\n$4\r\nPINGxx", "invalid CRLF in request"),
+    ] {
+        check_error(line.as_bytes(), &open, &format!("Protocol error: {text}"));
+    }
     check_error(&[b'x'; 70_000], &open, "Protocol error: too big inline request");
     let mut header = b"*".to_vec();
     header.extend([b'1'; 70_000]);

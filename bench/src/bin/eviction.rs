@@ -29,7 +29,7 @@ struct Options {
     #[arg(long, default_value_t = 0.9)]
     zipf: f64,
     /// Requests of the paced client per second.
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 1000)]
     pace: u64,
     /// Only `hits` or `calm`.
     #[arg(long, default_value = "")]
@@ -210,7 +210,7 @@ fn hit_ratio(options: &Options, software: Software, policy: &str, ttl_s: u64, dr
         client.send_raw(&batch).map_err(text)?;
         for _ in &missing {
             if let Value::Error(refused) = client.receive().map_err(text)? {
-                return Err(refused);
+                return Err(format!("{software:?}, {policy}: {refused}"));
             }
         }
         done += BATCH;

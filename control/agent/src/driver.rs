@@ -118,6 +118,7 @@ pub(crate) async fn start(
         joining: state.joining.is_some(),
         told_at: Default::default(),
         bound_until_ms: 0,
+        is_backed: false,
     };
     let (view, _) = watch::channel(view);
     let (door, door_seen) = watch::channel(Door { identity, raft: None });
@@ -207,7 +208,11 @@ impl Driver {
     pub(crate) async fn on_event(&mut self, event: Event) {
         match event {
             Event::LinkUp { key, generation, conn } => {
+                let incarnation = conn.peer().incarnation;
                 if self.links.up(key, generation, conn, &mut self.counters) {
+                    if let Some(address) = self.links.address(key) {
+                        self.reach.note_answered(self.env.clock.now_ms(), key.1, incarnation, address);
+                    }
                     match key.0 {
                         LinkKind::Root => self.on_root_link_up(key.1),
                         LinkKind::Replica => self.send_heartbeats(),
@@ -227,6 +232,7 @@ impl Driver {
                 if conn.is_closed() {
                     return;
                 }
+                self.on_peer_accepted(conn.peer());
                 self.inbound.insert(id, conn);
             }
             Event::Message { id, conn, message } => {
@@ -398,6 +404,7 @@ impl Driver {
             joining: self.state.joining.is_some(),
             told_at: self.told_at(),
             bound_until_ms: self.node.bound_until_ms,
+            is_backed: self.node.is_backed,
         };
         self.view.send_replace(view);
         self.door.send_replace(Door { identity, raft: self.group.as_ref().map(Group::handler) });

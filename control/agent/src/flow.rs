@@ -47,6 +47,8 @@ pub(crate) struct View {
     pub told_at: TopologyVersion,
     /// This process does not write before that; see `ReplicaPromise`.
     pub bound_until_ms: u64,
+    /// This node writes for its shard, and a replica could take over from it.
+    pub is_backed: bool,
 }
 
 impl View {

@@ -29,6 +29,10 @@ pub(crate) struct NodeSide {
     pub cluster_ok: bool,
     /// The reign in which this node may write.
     active: Option<Claim>,
+    /// The first round of heartbeats that told the replicas of it.
+    told_seq: Option<u64>,
+    /// A replica has answered to such a round: it could take over.
+    pub is_backed: bool,
     /// When each root last answered, and whom it called the leader.
     roots: BTreeMap<NodeId, (u64, Option<NodeId>)>,
     /// The last primary that beat here, and when.
@@ -55,6 +59,8 @@ impl NodeSide {
             lease_until_ms: 0,
             cluster_ok: false,
             active: None,
+            told_seq: None,
+            is_backed: false,
             roots: BTreeMap::new(),
             beaten_ms: None,
             ended: None,
@@ -68,6 +74,8 @@ impl NodeSide {
         self.lease_until_ms = 0;
         self.cluster_ok = false;
         self.active = None;
+        self.told_seq = None;
+        self.is_backed = false;
         self.roots.clear();
         self.ended = None;
     }
@@ -205,6 +213,9 @@ impl Driver {
     pub fn send_heartbeats(&mut self) {
         let now = self.env.clock.now_ms();
         let seq = self.node.lease.next_seq(now);
+        if self.node.active.is_some() {
+            self.node.told_seq.get_or_insert(seq);
+        }
         let status = self.plane.status();
         let told = self.node.promise.told();
         let (version, roots_since) = self.node.lease.versions();
@@ -274,6 +285,11 @@ impl Driver {
             Message::BeatAck(ack) => {
                 self.node.lease.on_replica_ack(&ack);
                 self.update_lease();
+                let is_told = ack.granted.is_some() && self.node.told_seq.is_some_and(|seq| seq <= ack.seq);
+                if is_told && !self.node.is_backed {
+                    self.node.is_backed = true;
+                    self.update_view();
+                }
             }
             Message::Full(map) => self.adopt_map(map),
             Message::Delta(delta) => self.on_delta(key, &delta),
@@ -325,6 +341,8 @@ impl Driver {
         }
         if lease.active != self.node.active {
             self.node.active = lease.active;
+            self.node.told_seq = None;
+            self.node.is_backed = false;
             if lease.active.is_some() {
                 self.node.ended = None;
                 tracing::info!(?lease.active, "this node writes for its shard");
@@ -414,19 +432,30 @@ impl Driver {
             .map(|conn| (conn.peer().node, conn.peer().incarnation))
             .collect();
         for (node, incarnation) in peers {
-            let Some(address) = self.address_of(&node) else { continue };
-            if !self.reach.begin(now, node, incarnation, &address) {
-                continue;
-            }
-            let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
-            let events = self.events.clone();
-            tokio::spawn(async move {
-                let look = net::look(&env, identity, node, &address, &config).await;
-                if look == net::Look::Answered(incarnation) {
-                    events.send(Event::Reached { node, incarnation, address }).ok();
-                }
-            });
+            self.look_at(now, node, incarnation);
         }
+    }
+
+    /// A peer has connected: it may die before the next tick.
+    pub fn on_peer_accepted(&mut self, peer: &Hello) {
+        if self.is_of_interest(peer) {
+            self.look_at(self.env.clock.now_ms(), peer.node, peer.incarnation);
+        }
+    }
+
+    fn look_at(&mut self, now: u64, node: NodeId, incarnation: pando_topology::Incarnation) {
+        let Some(address) = self.address_of(&node) else { return };
+        if !self.reach.begin(now, node, incarnation, &address) {
+            return;
+        }
+        let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let look = net::look(&env, identity, node, &address, &config).await;
+            if look == net::Look::Answered(incarnation) {
+                events.send(Event::Reached { node, incarnation, address }).ok();
+            }
+        });
     }
 
     /// A connection from another node broke: find out whether its process is gone.

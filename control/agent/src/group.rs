@@ -112,9 +112,9 @@ impl Group {
     }
 
     /// Whether the members are these voters and, without a vote, at most those to be kept.
-    pub fn has_members(&self, voters: &BTreeMap<u64, RootAddress>, kept: &BTreeSet<u64>) -> bool {
+    pub fn has_members(&self, voters: &BTreeSet<u64>, kept: &BTreeSet<u64>) -> bool {
         let status = self.raft.status();
-        !status.is_joint && status.voters.iter().eq(voters.keys()) && status.learners.is_subset(kept)
+        !status.is_joint && status.voters == *voters && status.learners.is_subset(kept)
     }
 
     /// Brings the members to these voters; one step or several, all safe to repeat. Of those that lose
@@ -175,6 +175,18 @@ impl Group {
                 return;
             }
         }
+    }
+
+    /// The first other voter that runs on a node which is fit.
+    pub fn heir(&self, is_fit: impl Fn(&NodeId) -> bool) -> Option<u64> {
+        let status = self.raft.status();
+        let mut others = status.voters.iter().copied().filter(|voter| *voter != status.voter);
+        others.find(|voter| status.addresses.get(voter).is_some_and(|address| is_fit(&address.node)))
+    }
+
+    /// Hands leadership to this voter.
+    pub async fn hand_over(&self, to: u64) -> Result<(), String> {
+        self.raft.transfer_leader(Some(to)).await.map_err(|error| error.to_string())
     }
 
     /// Hands leadership over if this member leads and somebody can take it, then stops.

@@ -113,6 +113,11 @@ impl Links {
         true
     }
 
+    /// Where a link goes to.
+    pub fn address(&self, key: LinkKey) -> Option<&Address> {
+        self.links.get(&key).map(|link| &link.address)
+    }
+
     /// A link broke.
     pub fn down(&mut self, key: LinkKey, generation: u64) {
         if let Some(link) = self.links.get_mut(&key).filter(|link| link.generation == generation) {

@@ -50,6 +50,12 @@ impl Reach {
         }
     }
 
+    /// The process has answered there without having been tried: a link to it is up.
+    pub fn note_answered(&mut self, now_ms: u64, node: NodeId, incarnation: Incarnation, address: &Address) {
+        let tried = Tried { incarnation, address: address.clone(), is_reached: true, at_ms: now_ms };
+        self.nodes.insert(node, tried);
+    }
+
     /// Whether this process has answered at this address.
     pub fn is_reached(&self, node: &NodeId, incarnation: Incarnation, address: &Address) -> bool {
         self.nodes.get(node).is_some_and(|tried| {

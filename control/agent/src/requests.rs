@@ -18,6 +18,12 @@ use crate::net::{self, Address};
 const PAUSE_MS: u64 = 5_000;
 const PAUSE_STEP: Duration = Duration::from_millis(2);
 
+/// How long a planned failover waits for the first replica of the new primary.
+const BACKED_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a read of the topology waits for a majority: some elections, less than clients wait.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
 impl Flow {
     /// Carries out one request.
     pub async fn request(self, request: Request, plane: &dyn DataPlane) -> Result<Answer, String> {
@@ -71,7 +77,7 @@ impl Flow {
     }
 
     async fn read_barrier(&self) -> Result<Answer, String> {
-        let deadline = Instant::now() + COMMIT_TIMEOUT;
+        let deadline = Instant::now() + READ_TIMEOUT;
         let cluster = self.view().identity.cluster;
         match self.ask_leader(&Call::Barrier, None, deadline).await? {
             Reply::Version(version) => {
@@ -178,6 +184,11 @@ impl Flow {
         // Without effect on the former primary if the promotion went through.
         let resume = pause(0);
         net::call(&self.env, view.identity, &address, &resume, Duration::from_secs(1)).await.ok();
+        if result.is_ok() {
+            // Answered before a replica knows that it is needed, the death of the new primary in
+            // these milliseconds would leave a shard without a successor.
+            self.until(Instant::now() + BACKED_TIMEOUT, |v| v.is_backed).await;
+        }
         result
     }
 }

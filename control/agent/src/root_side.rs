@@ -282,6 +282,22 @@ impl Driver {
         if map.nodes().is_empty() {
             return;
         }
+        // Nobody reports to a leader that the map does not show, so it can decide nothing.
+        let is_fit = |id: &NodeId| map.node(id).is_some_and(|node| !node.failed);
+        if map.node(&self.state.node).is_none()
+            && let Some(heir) = group.heir(is_fit)
+        {
+            root.is_checking_voters = true;
+            let (group, events) = (group.clone(), self.events.clone());
+            tokio::spawn(async move {
+                if let Err(error) = group.hand_over(heir).await {
+                    tracing::debug!(error, "leadership was not handed over yet");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                events.send(Event::VotersChecked).ok();
+            });
+            return;
+        }
         let since = map.roots().since;
         let address = |id: &NodeId| {
             map.node(id).map(|node| RootAddress {
@@ -296,7 +312,8 @@ impl Driver {
         // meanwhile can give none before it knows what is committed, so it goes on hearing of it.
         let kept: BTreeSet<u64> =
             map.roots().previous.iter().flat_map(|previous| previous.values().copied()).collect();
-        let is_same = group.has_members(&voters, &kept);
+        let wanted: BTreeSet<u64> = map.roots().voters.values().copied().collect();
+        let is_same = group.has_members(&wanted, &kept);
         if !is_same {
             root.exchanged = None;
         } else if root.exchanged.is_none_or(|(version, _)| version != since) {
@@ -317,7 +334,15 @@ impl Driver {
             true => !is_gone(id),
             false => evidence.verdict(now, &map, id) == Verdict::Alive,
         };
-        let desired = desired_voters(&map, self.config.root_count, is_live);
+        let mut desired = desired_voters(&map, self.config.root_count, is_live);
+        // What is not known yet is no reason for a change, least of all for fewer roots: a leader that
+        // has just been elected has heard of nobody.
+        let is_shrinking = desired.len() < map.roots().voters.len();
+        let is_open = |id: &NodeId| evidence.verdict(now, &map, id) == Verdict::Open;
+        let is_unknown = || map.nodes().values().any(|node| node.root_eligible && is_open(&node.id));
+        if !evidence.has_quorum(now, &map) || (is_shrinking && is_unknown()) {
+            desired = map.roots().voters.clone();
+        }
         let applied = std::cell::RefCell::new(evidence);
         let has_applied = |id: &NodeId, for_ms| applied.borrow_mut().has_applied_for(now, id, since, for_ms);
         // The group exchanges its voters when a majority of the former ones knows of it. That it has

@@ -79,6 +79,19 @@ pub struct Registry {
     exec: Vec<Option<Exec>>,
     /// By index in `COMMANDS`: the command itself or one of its subcommands has a handler.
     present: Vec<bool>,
+    /// `rename-command`: other names, in lower case, and the index that they stand for.
+    renamed: Vec<(Vec<u8>, u16)>,
+}
+
+/// A command cannot be renamed.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, thiserror::Error)]
+pub enum RenameError {
+    /// Nobody is called so.
+    #[error("No such command in rename-command")]
+    NoSuchCommand,
+    /// The other name is taken.
+    #[error("Target command name already exists")]
+    NameTaken,
 }
 
 impl Registry {
@@ -91,6 +104,7 @@ impl Registry {
             buckets: Box::new([EMPTY; BUCKETS]),
             exec: vec![None; COMMAND_ID_COUNT],
             present: vec![false; COMMANDS.len()],
+            renamed: Vec::new(),
         };
         for row in FAMILIES.iter().flat_map(|family| family.iter()) {
             registry.add(row.name, Exec::Data(row.run));
@@ -99,6 +113,39 @@ impl Registry {
             registry.add(name, Exec::Session(*id));
         }
         registry
+    }
+
+    /// Gives a command another name (`rename-command`); under the empty name nobody reaches it. A command of the
+    /// reference server that is not there yet may be renamed without effect.
+    pub fn rename(&mut self, name: &[u8], to: &[u8]) -> Result<(), RenameError> {
+        let Some(spec) = self.find(name) else {
+            let is_known = COMMANDS.iter().any(|spec| spec.name.as_bytes().eq_ignore_ascii_case(name));
+            return if is_known { Ok(()) } else { Err(RenameError::NoSuchCommand) };
+        };
+        if !to.is_empty() && self.find(to).is_some() {
+            return Err(RenameError::NameTaken);
+        }
+        let Some((_, index)) = top_level(spec.name) else { return Err(RenameError::NoSuchCommand) };
+        self.renamed.retain(|(_, other)| usize::from(*other) != index);
+        if !to.is_empty() {
+            self.renamed.push((to.to_ascii_lowercase(), index as u16));
+        }
+        self.buckets.fill(EMPTY);
+        self.present[index] = false;
+        for index in 0..COMMANDS.len() {
+            if self.present[index] {
+                self.place(index);
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, index: usize) {
+        let mut bucket = bucket_of(COMMANDS[index].name.as_bytes());
+        while self.buckets[bucket] != EMPTY {
+            bucket = (bucket + 1) % BUCKETS;
+        }
+        self.buckets[bucket] = index as u16;
     }
 
     fn add(&mut self, name: &str, exec: Exec) {
@@ -112,11 +159,7 @@ impl Registry {
         self.exec[usize::from(spec.id)] = Some(exec);
         if !self.present[index] {
             self.present[index] = true;
-            let mut bucket = bucket_of(top.name.as_bytes());
-            while self.buckets[bucket] != EMPTY {
-                bucket = (bucket + 1) % BUCKETS;
-            }
-            self.buckets[bucket] = index as u16;
+            self.place(index);
         }
     }
 
@@ -146,7 +189,8 @@ impl Registry {
         loop {
             let index = self.buckets[bucket];
             if index == EMPTY {
-                return None;
+                let other = self.renamed.iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+                return other.map(|(_, index)| &COMMANDS[usize::from(*index)]);
             }
             let spec = &COMMANDS[usize::from(index)];
             if spec.name.as_bytes().eq_ignore_ascii_case(name) {

@@ -135,13 +135,22 @@ impl LockedSlots<'_> {
 
 impl Keyspace {
     /// Removes keys that are past due, and does the upkeep of expire buckets, `budget` records at most. `deleted` is told
-    /// of each key.
-    pub fn expire_step(&self, now_ms: u64, budget: usize, deleted: &mut ExpiredSink<'_>) -> ExpireStep {
+    /// of each key. Ends as soon as `may_go_on`, which is asked under each lock before anything is removed, says no.
+    pub fn expire_step(
+        &self,
+        now_ms: u64,
+        budget: usize,
+        may_go_on: &dyn Fn() -> bool,
+        deleted: &mut ExpiredSink<'_>,
+    ) -> ExpireStep {
         let mut step = ExpireStep::default();
         let mut left = budget;
         for slot in Slot::all() {
             while left > 0 && self.due_ms(slot.index()) <= now_ms {
                 let mut guard = self.lock_one(slot);
+                if !may_go_on() {
+                    return step;
+                }
                 guard.set_now(now_ms);
                 let worked = expire_in(&mut guard, slot, left.min(EXPIRED_PER_LOCK), &mut step.expired, deleted);
                 guard.state.data(self, slot.index()).is_dirty = true;

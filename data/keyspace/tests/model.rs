@@ -177,7 +177,7 @@ fn due_keys_go_and_others_stay() {
             now_ms += 1 << rng.below(17);
             loop {
                 let budget = 1 + rng.below(200) as usize;
-                let step = keyspace.expire_step(now_ms, budget, &mut |_, db, key, guard| {
+                let step = keyspace.expire_step(now_ms, budget, &|| true, &mut |_, db, key, guard| {
                     assert!(!guard.db(db).contains(key));
                     let (_, due) = model.remove(key).expect("only keys of the model expire");
                     assert!(due.is_some_and(|due| due <= now_ms));
@@ -190,7 +190,7 @@ fn due_keys_go_and_others_stay() {
             assert!(model.values().all(|(_, due)| due.is_none_or(|due| due + 16 > now_ms)), "a due key stayed");
         }
         check_equal(&keyspace, &model, now_ms);
-        keyspace.expire_step(u64::MAX >> 8, usize::MAX, &mut |_, _, key, _| drop(model.remove(key)));
+        keyspace.expire_step(u64::MAX >> 8, usize::MAX, &|| true, &mut |_, _, key, _| drop(model.remove(key)));
         assert!(model.values().all(|(_, due)| due.is_none()));
         check_equal(&keyspace, &model, now_ms);
     }
@@ -297,7 +297,7 @@ fn databases_are_separate_and_can_be_exchanged() {
     assert_eq!(keyspace.flush(Some(0)).keys, 2);
     assert_eq!((keyspace.len(0), keyspace.len(3)), (0, 1));
     let step =
-        keyspace.expire_step(START_MS + 100, 10, &mut |_, db, key, _| assert_eq!((db, key), (3, b"a".as_slice())));
+        keyspace.expire_step(START_MS + 100, 10, &|| true, &mut |_, db, key, _| assert_eq!((db, key), (3, b"a".as_slice())));
     assert_eq!((step.expired, step.next_due_ms, keyspace.used_bytes()), (1, None, 0));
 }
 
@@ -362,7 +362,7 @@ fn threads_share_the_keyspace() {
                     _ => {}
                 }) {}
                 assert!(walk.is_aborted() || sum == 100 * COUNTERS as i64, "{sum}");
-                keyspace.expire_step(START_MS + round * 150, 1000, &mut |_, db, _, _| assert_eq!(db, 1));
+                keyspace.expire_step(START_MS + round * 150, 1000, &|| true, &mut |_, db, _, _| assert_eq!(db, 1));
                 let names: Vec<_> = (0..COUNTERS).map(key).collect();
                 keyspace.prefetch(names.iter().map(|name| (Slot::of_key(name), 0, name.as_slice())));
                 if round % 7 == 6 {

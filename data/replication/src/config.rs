@@ -25,6 +25,8 @@ pub struct ReplicationConfig {
     pub primary_auth: Option<Vec<u8>>,
     /// `replica-announce-ip`
     pub replica_announce_ip: Option<String>,
+    /// `bind-source-addr`: where the link to the primary comes from.
+    pub source_addr: Option<std::net::IpAddr>,
     /// `replica-announce-port`, else the port that clients connect to.
     pub listening_port: u16,
     /// Where a full sync is spooled for a replica that cannot take a stream (`dir`).
@@ -43,6 +45,7 @@ impl Default for ReplicationConfig {
             primary_user: None,
             primary_auth: None,
             replica_announce_ip: None,
+            source_addr: None,
             listening_port: 6379,
             spool_dir: std::env::temp_dir(),
         }

@@ -137,6 +137,7 @@ impl Core {
     }
 
     pub(crate) fn add_replica(&self, link: Arc<ReplicaLink>) {
+        self.engine.replica_linked(link.hello.client_id);
         self.replicas.lock().push(link);
     }
 
@@ -148,6 +149,7 @@ impl Core {
         }
         drop(replicas);
         self.engine.remove_ack(link.hello.client_id);
+        self.engine.unlinked(link.hello.client_id);
         self.count_good_replicas();
     }
 

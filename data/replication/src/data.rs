@@ -26,6 +26,14 @@ pub trait Data: Send + Sync {
     fn set_ack(&self, client_id: u64, offset: u64);
     /// A replica is gone.
     fn remove_ack(&self, client_id: u64);
+    /// A client became the link of a replica, and is shown as such from now on.
+    fn replica_linked(&self, _client_id: u64) {}
+    /// A link to a primary is there, with these ends; answers the client id under which it is shown.
+    fn primary_linked(&self, _remote: String, _local: String) -> u64 {
+        0
+    }
+    /// A link to a primary or of a replica is gone.
+    fn unlinked(&self, _client_id: u64) {}
     /// Runs something while no command executes.
     fn with_all_locked(&self, act: &mut dyn FnMut());
     /// Removes all keys.

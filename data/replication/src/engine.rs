@@ -6,10 +6,12 @@ use crate::data::{Applier, Data, DataWalk, Kept, WalkEnd};
 use crate::log::ReplicationLog;
 use pando_formats::rdb::{RdbValue, RdbWriter, Record};
 use pando_keyspace::{DbIndex, StrHint, Ttl, ValueRef, Walk};
-use pando_session::{ApplySession, Engine, LogSink, Role, SERVER_VERSION};
+use pando_session::{ApplySession, ClientInfo, Engine, LogSink, Role, SERVER_VERSION};
 use pando_topology::Slot;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The log as sessions see it.
 pub(crate) struct Sink(Arc<ReplicationLog>);
@@ -29,9 +31,17 @@ impl LogSink for Sink {
         self.0.append(db, resp)
     }
 
+    fn append_transaction(&self, db: DbIndex, body: &[u8]) -> u64 {
+        self.0.append_transaction(db, body)
+    }
+
     fn offset(&self) -> u64 {
         self.0.offset()
     }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 /// See the head of this file.
@@ -73,11 +83,26 @@ impl Data for EngineData {
     }
 
     fn set_ack(&self, client_id: u64, offset: u64) {
+        if let Some(client) = self.0.clients.get(client_id) {
+            client.last_active_ms.store(unix_ms(), Relaxed);
+        }
         self.0.replica_acked(client_id, offset);
     }
 
     fn remove_ack(&self, client_id: u64) {
         self.0.acks.remove(client_id);
+    }
+
+    fn replica_linked(&self, client_id: u64) {
+        self.0.turn_into_link(client_id);
+    }
+
+    fn primary_linked(&self, addr: String, laddr: String) -> u64 {
+        self.0.add_link(ClientInfo { addr, laddr, fd: -1, worker: 0, is_tls: false, now_ms: unix_ms() })
+    }
+
+    fn unlinked(&self, client_id: u64) {
+        self.0.remove_link(client_id);
     }
 
     fn with_all_locked(&self, act: &mut dyn FnMut()) {

@@ -51,6 +51,17 @@ fn a_select_is_written_when_the_database_changes() {
 }
 
 #[test]
+fn a_transaction_has_its_select_inside() {
+    let log = own_log(1 << 20, 0);
+    let mut reader = log.reader(0).expect("start");
+    log.append_transaction(12, b"ab");
+    let end = log.append_transaction(12, b"cd");
+    let expected = [b"*1\r\n$5\r\nMULTI\r\n".as_slice(), SELECT_12, b"ab*1\r\n$5\r\nMULTI\r\ncd"].concat();
+    assert_eq!(drain(&mut reader), expected);
+    assert_eq!(end, expected.len() as u64);
+}
+
+#[test]
 fn large_appends_cross_blocks_and_old_blocks_go() {
     let log = own_log(300_000, 1_500_000);
     let mut lagging = log.reader(0).expect("start");

@@ -205,7 +205,12 @@ fn old_replicas_get_a_length() {
     use std::io::{BufRead, BufReader, Read, Write};
     let a = Node::start(config());
     a.churn(1, 3000);
-    for request in ["*1\r\n$4\r\nSYNC\r\n", "*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n"] {
+    for request in [
+        "*1\r\n$4\r\nSYNC\r\n",
+        "*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n",
+        // An offset that has none before it.
+        "*3\r\n$5\r\nPSYNC\r\n$1\r\nx\r\n$20\r\n-9223372036854775808\r\n",
+    ] {
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", a.port)).expect("the node listens");
         stream.write_all(request.as_bytes()).expect("the node listens");
         let mut reader = BufReader::new(stream);

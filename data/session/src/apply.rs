@@ -175,7 +175,8 @@ impl Engine {
         w.refresh_env(false, false);
         w.env.is_applying = true;
         w.env.record_modified = self.watchers.any();
-        locked.set_now(now_ms);
+        // The primary decides when keys go: to a replica none is past due while it executes the log.
+        locked.set_now(0);
         apply.reply.clear();
         let mut ctx =
             Ctx { slots: locked, db: apply.db, reply: &mut apply.reply, effects: &mut w.effects, now_ms, env: &w.env };

@@ -49,7 +49,7 @@ pub(crate) fn flags_of(engine: &Engine, client: &ClientShared) -> String {
     let bits = [
         (client.is_subscribed(), 'P'),
         (client.multi.load(Relaxed) >= 0, 'x'),
-        (client.is_blocked.load(Relaxed), 'b'),
+        (client.is_blocked.load(Relaxed) || client.is_postponed.load(Relaxed), 'b'),
         (engine.watchers.is_dirty(client.id), 'd'),
         (client.killed.load(Relaxed), 'A'),
         (client.is_readonly.load(Relaxed), 'r'),

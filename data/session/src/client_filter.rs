@@ -10,7 +10,7 @@ use pando_resp::{Args, num};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Flags that a filter may name.
-const FLAGS: &[u8] = b"OSMPxbtRBdcuAUreTIN";
+const FLAGS: &[u8] = b"OSMPxbtRBdcuAUreTIiEN";
 
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 enum Kind {
@@ -20,9 +20,9 @@ enum Kind {
     PubSub,
 }
 
-/// See the head of this file. All that is given must hold.
+/// What may be asked for as it is, and with `NOT-` for its contrary.
 #[derive(Default, Debug)]
-pub(crate) struct Filter {
+struct Criteria {
     ids: Vec<u64>,
     kind: Option<Kind>,
     addr: Option<Vec<u8>>,
@@ -34,6 +34,15 @@ pub(crate) struct Filter {
     flags: Option<Vec<u8>>,
     capa: Option<Vec<u8>>,
     db: Option<u16>,
+    /// Every client is the default user.
+    user: bool,
+}
+
+/// See the head of this file. All that is given must hold.
+#[derive(Default, Debug)]
+pub(crate) struct Filter {
+    wanted: Criteria,
+    unwanted: Criteria,
     max_age_s: Option<u64>,
     idle_s: Option<u64>,
     /// SKIPME; what holds without it depends on the command.
@@ -53,18 +62,17 @@ fn positive(value: &[u8], what: &str) -> Result<u64, CommandError> {
     }
 }
 
-fn only_known(value: &[u8], known: &[u8], what: &str) -> Result<Vec<u8>, CommandError> {
-    let unknown: Vec<u8> = value.iter().copied().filter(|flag| !known.contains(flag)).collect();
-    if unknown.is_empty() {
+fn only_known(value: &[u8], known: &[u8], what: &str, filter: &str) -> Result<Vec<u8>, CommandError> {
+    if value.iter().all(|flag| known.contains(flag)) {
         return Ok(value.to_vec());
     }
-    Err(CommandError::format(format!("ERR Unknown {what} found in the provided filter: {}", text(&unknown))))
+    Err(CommandError::format(format!("ERR Unknown {what} found in the {filter} filter: {}", text(value))))
 }
 
 impl Filter {
     /// `CLIENT KILL ip:port`.
     pub(crate) fn by_addr(addr: &[u8]) -> Self {
-        Self { addr: Some(addr.to_vec()), ..Self::default() }
+        Self { wanted: Criteria { addr: Some(addr.to_vec()), ..Criteria::default() }, ..Self::default() }
     }
 
     /// Parses the options after the subcommand.
@@ -76,33 +84,59 @@ impl Filter {
             let option = option.to_ascii_lowercase();
             rest = after;
             match option.as_slice() {
-                b"id" => rest = filter.parse_ids(more)?,
-                b"type" => filter.kind = Some(parse_kind(value)?),
-                b"addr" => filter.addr = Some(value.to_vec()),
-                b"laddr" => filter.laddr = Some(value.to_vec()),
-                b"ip" => filter.ip = Some(value.to_vec()),
-                b"name" => filter.name = Some(value.to_vec()),
-                b"lib-name" => filter.lib_name = Some(value.to_vec()),
-                b"lib-ver" => filter.lib_ver = Some(value.to_vec()),
-                b"flags" => filter.flags = Some(only_known(value, FLAGS, "flags")?),
-                b"capa" => filter.capa = Some(only_known(value, b"r", "capa")?),
                 b"maxage" => filter.max_age_s = Some(positive(value, "maxage")?),
                 b"idle" => filter.idle_s = Some(positive(value, "idle")?),
-                b"user" if *value == b"default" => {}
-                b"user" => return Err(CommandError::format(format!("ERR No such user '{}'", text(value)))),
-                b"db" => {
-                    let db = num::parse_i64(value).ok_or(CommandError::text("ERR DB is not an integer or out of range"))?;
-                    let db = u16::try_from(db).ok().filter(|db| *db < databases);
-                    filter.db = Some(db.ok_or_else(|| {
-                        CommandError::format(format!("ERR DB number should be between 0 and {}", databases - 1))
-                    })?);
-                }
                 b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.skip_me = Some(true),
                 b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.skip_me = Some(false),
-                _ => return Err(CommandError::Syntax),
+                b"id" => rest = filter.wanted.parse_ids(more)?,
+                b"not-id" => rest = filter.unwanted.parse_ids(more)?,
+                name => match name.strip_prefix(b"not-") {
+                    Some(name) => filter.unwanted.parse(name, value, databases, true)?,
+                    None => filter.wanted.parse(name, value, databases, false)?,
+                },
             }
         }
         Ok(filter)
+    }
+
+    pub(crate) fn accepts(&self, engine: &Engine, client: &ClientShared, now_ms: u64) -> bool {
+        let age_s = now_ms.saturating_sub(client.created_ms) / 1000;
+        let idle_s = now_ms.saturating_sub(client.last_active_ms.load(Relaxed)) / 1000;
+        self.max_age_s.is_none_or(|max| age_s >= max)
+            && self.idle_s.is_none_or(|min| idle_s >= min)
+            && self.wanted.check(engine, client).all(|holds| holds)
+            && !self.unwanted.check(engine, client).any(|holds| holds)
+    }
+}
+
+impl Criteria {
+    fn parse(&mut self, name: &[u8], value: &[u8], databases: u16, is_negated: bool) -> Result<(), CommandError> {
+        let filter = |of: &'static str| if is_negated { of } else { "provided" };
+        let bytes = || Some(value.to_vec());
+        match name {
+            b"type" => self.kind = Some(parse_kind(value)?),
+            b"addr" => self.addr = bytes(),
+            b"laddr" => self.laddr = bytes(),
+            b"ip" => self.ip = bytes(),
+            b"name" => self.name = bytes(),
+            b"lib-name" => self.lib_name = bytes(),
+            b"lib-ver" => self.lib_ver = bytes(),
+            b"flags" => self.flags = Some(only_known(value, FLAGS, "flags", filter("NOT-FLAGS"))?),
+            b"capa" => self.capa = Some(only_known(value, b"r", "capa", filter("NOT-CAPA"))?),
+            b"user" if value == b"default" => self.user = true,
+            b"user" => return Err(CommandError::format(format!("ERR No such user '{}'", text(value)))),
+            b"db" => {
+                let what = if is_negated { "NOT-DB" } else { "DB" };
+                let not_integer = || CommandError::format(format!("ERR {what} is not an integer or out of range"));
+                let db = num::parse_i64(value).ok_or_else(not_integer)?;
+                let db = u16::try_from(db).ok().filter(|db| *db < databases);
+                self.db = Some(db.ok_or_else(|| {
+                    CommandError::format(format!("ERR {what} number should be between 0 and {}", databases - 1))
+                })?);
+            }
+            _ => return Err(CommandError::Syntax),
+        }
+        Ok(())
     }
 
     /// Takes numbers as long as there are some; returns what follows.
@@ -117,28 +151,33 @@ impl Filter {
         if self.ids.is_empty() { Err(CommandError::Syntax) } else { Ok(rest) }
     }
 
-    pub(crate) fn accepts(&self, engine: &Engine, client: &ClientShared, now_ms: u64) -> bool {
-        let same = |wanted: &Option<Vec<u8>>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is.as_bytes());
-        let age_s = now_ms.saturating_sub(client.created_ms) / 1000;
-        let idle_s = now_ms.saturating_sub(client.last_active_ms.load(Relaxed)) / 1000;
+    /// Of each criterion that is given, whether the client meets it.
+    fn check(&self, engine: &Engine, client: &ClientShared) -> impl Iterator<Item = bool> {
+        let same = |wanted: &Option<Vec<u8>>, is: &str| wanted.as_deref().map(|wanted| wanted == is.as_bytes());
+        let has_flags = |wanted: &Option<Vec<u8>>, is: &dyn Fn() -> String| {
+            wanted.as_deref().map(|wanted| {
+                let is = is();
+                wanted.iter().all(|flag| is.as_bytes().contains(flag))
+            })
+        };
         let names = client.names.lock().clone();
         let ip = client.addr.rsplit_once(':').map_or(client.addr.as_str(), |(ip, _)| ip);
-        let has_flags = |wanted: &Option<Vec<u8>>, is: &str| {
-            wanted.as_deref().is_none_or(|wanted| wanted.iter().all(|flag| is.as_bytes().contains(flag)))
-        };
-        (self.ids.is_empty() || self.ids.contains(&client.id))
-            && self.kind.is_none_or(|kind| kind == kind_of(client))
-            && same(&self.addr, &client.addr)
-            && same(&self.laddr, &client.laddr)
-            && same(&self.ip, ip.trim_matches(|c| c == '[' || c == ']'))
-            && same(&self.name, &names.name)
-            && same(&self.lib_name, &names.lib_name)
-            && same(&self.lib_ver, &names.lib_ver)
-            && self.db.is_none_or(|db| db == client.db.load(Relaxed))
-            && self.max_age_s.is_none_or(|max| age_s >= max)
-            && self.idle_s.is_none_or(|min| idle_s >= min)
-            && (self.flags.is_none() || has_flags(&self.flags, &flags_of(engine, client)))
-            && has_flags(&self.capa, capa_of(client))
+        [
+            (!self.ids.is_empty()).then(|| self.ids.contains(&client.id)),
+            self.kind.map(|kind| kind == kind_of(client)),
+            same(&self.addr, &client.addr),
+            same(&self.laddr, &client.laddr),
+            same(&self.ip, ip.trim_matches(|c| c == '[' || c == ']')),
+            same(&self.name, &names.name),
+            same(&self.lib_name, &names.lib_name),
+            same(&self.lib_ver, &names.lib_ver),
+            self.db.map(|db| db == client.db.load(Relaxed)),
+            has_flags(&self.flags, &|| flags_of(engine, client)),
+            has_flags(&self.capa, &|| capa_of(client).to_owned()),
+            self.user.then_some(true),
+        ]
+        .into_iter()
+        .flatten()
     }
 }
 

@@ -78,6 +78,8 @@ pub struct ClientShared {
     pub killed: AtomicBool,
     /// Number of blocked suspensions begun; see [`crate::Suspend`].
     pub is_blocked: AtomicBool,
+    /// Held back by a pause; set by the server.
+    pub is_postponed: AtomicBool,
     pub is_readonly: AtomicBool,
     pub is_no_evict: AtomicBool,
     pub is_no_touch: AtomicBool,
@@ -121,6 +123,7 @@ impl ClientShared {
             kind: AtomicU8::new(ClientKind::Normal as u8),
             killed: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
+            is_postponed: AtomicBool::new(false),
             is_readonly: AtomicBool::new(false),
             is_no_evict: AtomicBool::new(false),
             is_no_touch: AtomicBool::new(false),

@@ -123,7 +123,7 @@ fn hello(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
     let settings = cx.worker.settings().clone();
     let as_redis = settings.extended_redis_compatibility;
     let reply = &mut *cx.reply;
-    reply.map(7);
+    reply.map(7 + usize::from(!settings.availability_zone.is_empty()));
     reply.bulk(b"server");
     reply.bulk(if as_redis { b"redis" } else { b"valkey" });
     reply.bulk(b"version");
@@ -138,6 +138,10 @@ fn hello(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
     reply.bulk(if cx.engine.gate.role() == Role::Primary { b"master" } else { b"replica" });
     reply.bulk(b"modules");
     reply.array(0);
+    if !settings.availability_zone.is_empty() {
+        reply.bulk(b"availability_zone");
+        reply.bulk(settings.availability_zone.as_bytes());
+    }
     Ok(Next::Continue)
 }
 

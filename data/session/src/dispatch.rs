@@ -13,6 +13,8 @@ use pando_resp::{Args, Proto, ReplyBuf};
 use std::borrow::Cow;
 use std::sync::atomic::Ordering::Relaxed;
 
+const NO_AUTH: &str = "NOAUTH Authentication required.";
+
 /// Why a command is not executed now.
 pub(crate) enum Refusal {
     /// An error line, code first.
@@ -43,6 +45,24 @@ fn is_transaction_control(spec: &CommandSpec) -> bool {
     matches!(spec.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }
 
+/// What a lookup that did not end with a command knows of it.
+fn spec_of(lookup: &Lookup) -> Option<&'static CommandSpec> {
+    match lookup {
+        Lookup::Found(spec, _) | Lookup::WrongArity(spec) => Some(spec),
+        Lookup::UnknownCommand | Lookup::UnknownSubcommand(_) => None,
+    }
+}
+
+/// Names of a browser that was tricked into talking to us.
+fn is_http(name: &[u8]) -> bool {
+    [b"post".as_slice(), b"host:"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// Whether the lookup's answer is for clients that have not authenticated too.
+fn is_open(lookup: &Lookup, args: Args<'_>) -> bool {
+    spec_of(lookup).is_some_and(|spec| spec.flags.has(Flags::NO_AUTH)) || is_http(args[0])
+}
+
 fn is_allowed_when_subscribed(spec: &CommandSpec) -> bool {
     matches!(
         spec.name,
@@ -54,14 +74,18 @@ impl Session {
     pub(crate) fn dispatch(&mut self, engine: &Engine, w: &mut WorkerScratch, args: Args<'_>, out: &mut ReplyBuf) -> Next {
         let (spec, exec) = match engine.registry.lookup(args) {
             Lookup::Found(spec, exec) => (spec, exec),
+            // Who has not authenticated learns nothing about commands.
+            lookup if !self.is_authenticated && w.settings().requirepass.is_some() && !is_open(&lookup, args) => {
+                return self.refuse(engine, spec_of(&lookup), NO_AUTH, out);
+            }
             Lookup::WrongArity(spec) => {
                 self.count_rejected(w, spec);
                 let line = format!("ERR wrong number of arguments for '{}' command", spec.name);
                 return self.refuse(engine, Some(spec), &line, out);
             }
             Lookup::UnknownCommand => {
-                if [b"post".as_slice(), b"host:"].iter().any(|name| args[0].eq_ignore_ascii_case(name)) {
-                    // A browser was tricked into talking to us: say nothing.
+                if is_http(args[0]) {
+                    // Say nothing.
                     return Next::Close;
                 }
                 return self.refuse(engine, None, &unknown_command_error(args), out);
@@ -171,6 +195,9 @@ impl Session {
         let is_replica = engine.gate.role() == Role::Replica;
         let in_multi = self.transaction.is_some();
 
+        if !self.is_authenticated && settings.requirepass.is_some() && !spec.flags.has(Flags::NO_AUTH) {
+            return Err(Refusal::text(NO_AUTH));
+        }
         if spec.flags.has(Flags::PROTECTED) && !settings.enable_debug_command {
             let name = spec.name.split('|').next().unwrap_or(spec.name).to_uppercase();
             return Err(Refusal::Error(Cow::Owned(format!(
@@ -178,9 +205,6 @@ impl Session {
                  local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
                 name.to_lowercase()
             ))));
-        }
-        if !self.is_authenticated && settings.requirepass.is_some() && !spec.flags.has(Flags::NO_AUTH) {
-            return Err(Refusal::text("NOAUTH Authentication required."));
         }
         if in_multi && spec.flags.has(Flags::NO_MULTI) {
             return Err(Refusal::Error(Cow::Owned(format!("ERR Command '{}' not allowed inside a transaction", spec.name))));

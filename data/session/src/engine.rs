@@ -2,7 +2,7 @@
 //! What all sessions share, and what the rest of the process does to them.
 
 use crate::acks::ReplicaAcks;
-use crate::clients::ClientRegistry;
+use crate::clients::{ClientInfo, ClientKind, ClientRegistry};
 use crate::cluster_view::ClusterView;
 use crate::context::SessionFn;
 use crate::eviction::Eviction;
@@ -30,6 +30,8 @@ pub struct EngineConfig {
     pub keyspace: KeyspaceConfig,
     /// First settings.
     pub settings: Settings,
+    /// `rename-command`: commands and their new names, empty for none.
+    pub renames: Vec<(String, String)>,
 }
 
 /// Sends a message published here to other nodes: channel, message, whether it is sharded.
@@ -95,9 +97,14 @@ impl Engine {
             names.push((name, session_commands.len() as SessionCommandId));
             session_commands.push(command);
         }
+        let mut registry = Registry::new(&names);
+        for (name, to) in &config.renames {
+            // The configuration was checked when it was read.
+            let _ = registry.rename(name.as_bytes(), to.as_bytes());
+        }
         Arc::new(Self {
             keyspace: Keyspace::new(config.keyspace),
-            registry: Registry::new(&names),
+            registry,
             pubsub: PubSub::default(),
             clients: ClientRegistry::default(),
             settings: Arc::new(ArcSwap::from_pointee(config.settings)),
@@ -178,8 +185,30 @@ impl Engine {
     pub fn kill(&self, id: ClientId) -> bool {
         let Some(client) = self.clients.get(id) else { return false };
         client.killed.store(true, Relaxed);
-        self.post(client.worker.load(Relaxed), Message::Kill { client: id });
+        match (client.kind(), self.host.get()) {
+            (ClientKind::Normal, _) | (_, None) => self.post(client.worker.load(Relaxed), Message::Kill { client: id }),
+            (kind, Some(host)) => host.kill_link(id, kind),
+        }
         true
+    }
+
+    /// Shows the link to a primary among the clients; [`Engine::remove_link`] ends that.
+    pub fn add_link(&self, info: ClientInfo) -> ClientId {
+        let client = self.clients.add(info);
+        client.set_kind(ClientKind::Primary);
+        client.id
+    }
+
+    /// A client became the link of a replica: it stays in the registry until [`Engine::remove_link`].
+    pub fn turn_into_link(&self, id: ClientId) {
+        if let Some(client) = self.clients.get(id) {
+            client.set_kind(ClientKind::Replica);
+        }
+    }
+
+    /// A link to a primary or of a replica ended.
+    pub fn remove_link(&self, id: ClientId) {
+        self.clients.remove(id);
     }
 
     /// A replica acknowledged an offset.

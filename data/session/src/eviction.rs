@@ -20,7 +20,9 @@ use std::time::{Duration, Instant};
 const EVICTORS: usize = 4;
 /// Victims between looks at the clock and at all counters.
 const VICTIMS_PER_LOOK: u32 = 8;
-/// A write above the limit is let in up to this part of the limit, if eviction makes progress.
+/// A write evicts no more keys than this, even if they are less than what it brings.
+const VICTIMS_MAX: u32 = 1024;
+/// A write that brings more than it could evict is let in up to this part of the limit above it.
 const SLACK_PART: u64 = 200;
 /// With less room than this, arming the alarm costs more than adding up the counters.
 const ROOM_WORTH_ARMING: u64 = 64 * 1024;
@@ -183,7 +185,7 @@ impl Engine {
         let started = Instant::now();
         let time_limit = time_limit(settings.maxmemory_eviction_tenacity);
         let mut excess = used.saturating_add(incoming) - limit;
-        let mut victims = 0;
+        let (mut victims, mut freed_bytes) = (0, 0);
         loop {
             let Some(freed) = self.evict_one(settings, now_ms, Evicting::Write) else {
                 let used = self.counted_memory();
@@ -191,6 +193,7 @@ impl Engine {
                 return used <= limit;
             };
             victims += 1;
+            freed_bytes += freed;
             excess = excess.saturating_sub(freed);
             if excess == 0 {
                 break;
@@ -198,7 +201,8 @@ impl Engine {
             if victims % VICTIMS_PER_LOOK == 0 {
                 // Others evict and write meanwhile.
                 excess = self.counted_memory().saturating_add(incoming).saturating_sub(limit);
-                if excess == 0 || time_limit.is_some_and(|limit| started.elapsed() >= limit) {
+                let is_late = || time_limit.is_some_and(|limit| started.elapsed() >= limit);
+                if excess == 0 || (freed_bytes >= incoming && is_late()) || victims >= VICTIMS_MAX {
                     break;
                 }
             }
@@ -210,6 +214,10 @@ impl Engine {
         }
         let used = self.counted_memory();
         self.eviction.note_exceeded(used > limit);
+        if freed_bytes >= incoming {
+            // Not back at the limit yet, but no farther from it either, whatever took the memory.
+            return true;
+        }
         used <= self.eviction.ceiling.load(Relaxed).max(limit.saturating_add(limit / SLACK_PART))
     }
 

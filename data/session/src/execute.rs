@@ -174,7 +174,11 @@ fn finish_call(
     let now = Instant::now();
     let counters = &w.stats.commands[usize::from(spec.id)];
     counters.calls.add(1);
-    counters.nanoseconds.add(now.duration_since(w.last).as_nanos() as u64);
+    let ns = now.duration_since(w.last).as_nanos() as u64;
+    counters.nanoseconds.add(ns);
+    if w.tracks_latency {
+        counters.latency.record(ns);
+    }
     w.stats.total_commands.add(1);
     w.last = now;
     if let Err(error) = result {
@@ -228,16 +232,12 @@ pub(crate) struct LogBatch<'a> {
     pub dbs: Option<(DbIndex, DbIndex, usize)>,
 }
 
-const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
 impl LogBatch<'_> {
     pub(crate) fn add(&mut self, db: DbIndex, record: &[u8]) {
         match &mut self.dbs {
-            None => {
-                self.bytes.extend_from_slice(MULTI);
-                self.dbs = Some((db, db, 1));
-            }
+            None => self.dbs = Some((db, db, 1)),
             Some((_, current, count)) => {
                 *count += 1;
                 if *current != db {
@@ -254,14 +254,14 @@ impl LogBatch<'_> {
     pub(crate) fn append(&mut self, log: &dyn LogSink) -> u64 {
         let Some((first, last, count)) = self.dbs.take() else { return 0 };
         let offset = if count == 1 {
-            log.append(first, &self.bytes[MULTI.len()..])
+            log.append(first, self.bytes)
         } else {
             // The log believes that the stream is in the first record's database.
             if last != first {
                 encode_select(self.bytes, first);
             }
             self.bytes.extend_from_slice(EXEC);
-            log.append(first, self.bytes)
+            log.append_transaction(first, self.bytes)
         };
         self.bytes.clear();
         offset

@@ -26,6 +26,7 @@ mod eviction;
 mod execute;
 mod gate;
 mod help;
+mod latency;
 mod next;
 mod ports;
 mod pubsub;

@@ -14,6 +14,9 @@ pub trait LogSink: Send + Sync {
     fn active(&self) -> bool;
     /// Appends whole commands, which were executed in database `db`; returns the offset after them.
     fn append(&self, db: DbIndex, resp: &[u8]) -> u64;
+    /// Appends `body`, commands that begin in database `db` and end with EXEC, behind a MULTI. A SELECT that
+    /// is needed goes behind the MULTI, where Valkey has it. Returns the offset after them.
+    fn append_transaction(&self, db: DbIndex, body: &[u8]) -> u64;
     /// The offset after the last append.
     fn offset(&self) -> u64;
 }
@@ -77,4 +80,6 @@ pub trait Host: Send + Sync {
     fn request_acks(&self) {}
     /// Wakes the thread that evicts: memory is near the limit.
     fn wake_evictor(&self) {}
+    /// CLIENT KILL of a link: of the replica that had this client id, or to the primary.
+    fn kill_link(&self, _id: ClientId, _kind: crate::clients::ClientKind) {}
 }

@@ -24,6 +24,8 @@ pub struct WorkerScratch {
     settings: Cache<Arc<ArcSwap<Settings>>, Arc<Settings>>,
     cluster: Cache<Arc<ArcSwapOption<ClusterView>>, Option<Arc<ClusterView>>>,
     seen_settings: Arc<Settings>,
+    /// `latency-tracking`, as of the last command.
+    pub(crate) tracks_latency: bool,
     own_settings: Arc<Settings>,
     /// The one slot of the command, if the cluster's checks found it already.
     pub(crate) routed: Option<Slot>,
@@ -54,6 +56,7 @@ impl WorkerScratch {
             settings: Cache::new(engine.settings.clone()),
             cluster: Cache::new(engine.cluster.clone()),
             seen_settings: Arc::default(),
+            tracks_latency: true,
             own_settings: Arc::default(),
             routed: None,
             wall_ms: wall_ms(),
@@ -117,6 +120,7 @@ impl WorkerScratch {
             notify: settings.notify_keyspace_events,
             ..ExecEnv::default()
         };
+        self.tracks_latency = settings.latency_tracking;
         self.own_settings = Arc::new(settings);
     }
 

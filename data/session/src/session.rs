@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! One client's state, owned by its worker, and the way in: [`Session::execute`].
 
-use crate::clients::{ClientInfo, ClientShared};
+use crate::clients::{ClientInfo, ClientKind, ClientShared};
 use crate::engine::Engine;
 use crate::next::{Next, Suspend};
 use crate::scratch::WorkerScratch;
@@ -67,7 +67,10 @@ impl Session {
         self.discard_transaction();
         self.unwatch_all(engine);
         engine.pubsub.forget(&self.shared);
-        engine.clients.remove(self.shared.id);
+        // A replica's entry belongs to its link now, which removes it.
+        if self.shared.kind() == ClientKind::Normal {
+            engine.clients.remove(self.shared.id);
+        }
     }
 
     /// The client's database.

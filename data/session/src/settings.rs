@@ -60,6 +60,10 @@ pub struct Settings {
     pub enable_debug_command: bool,
     /// Names itself Redis in HELLO and some errors (`extended-redis-compatibility`).
     pub extended_redis_compatibility: bool,
+    /// Durations of commands are kept (`latency-tracking`).
+    pub latency_tracking: bool,
+    /// Shown by HELLO unless empty.
+    pub availability_zone: String,
 }
 
 /// What a redirection names.
@@ -89,6 +93,8 @@ impl Default for Settings {
             lazyfree_lazy_eviction: true,
             lfu: false,
             proto_max_bulk_len: 512 * 1024 * 1024,
+            availability_zone: String::new(),
+            latency_tracking: true,
             notify_keyspace_events: EventClass::NONE,
             cluster_enabled: false,
             cluster_allow_reads_when_down: false,

@@ -2,6 +2,7 @@
 //! Counters. Those of every command are kept per worker, written by that worker alone, and summed
 //! when somebody reads them; rare ones are shared.
 
+use crate::latency::{LatencyHistogram, percentiles};
 use pando_commands::COMMAND_ID_COUNT;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -37,6 +38,7 @@ pub struct CommandCounters {
     pub(crate) nanoseconds: Counter,
     pub(crate) rejected: Counter,
     pub(crate) failed: Counter,
+    pub(crate) latency: LatencyHistogram,
 }
 
 /// A line of `INFO commandstats`.
@@ -89,6 +91,8 @@ pub struct Totals {
     pub expired_keys: u64,
     /// Changes, ever.
     pub dirty: u64,
+    /// Nanoseconds in commands.
+    pub commands_ns: u64,
 }
 
 /// More different codes than this are counted together, so that scripts cannot fill memory.
@@ -150,6 +154,16 @@ impl Stats {
         sum
     }
 
+    /// For each percentile the nanoseconds that so many executions of a command took at most; empty if none was
+    /// measured.
+    pub fn latency(&self, id: u16, wanted: &[f64]) -> Vec<u64> {
+        let mut sums = Vec::new();
+        for worker in self.workers.lock().iter() {
+            worker.commands[usize::from(id)].latency.add_to(&mut sums);
+        }
+        percentiles(&sums, wanted)
+    }
+
     /// Sums over all workers.
     pub fn totals(&self) -> Totals {
         let mut sum = Totals::default();
@@ -159,6 +173,7 @@ impl Stats {
             sum.keyspace_misses += worker.misses.get();
             sum.expired_keys += worker.expired.get();
             sum.dirty += worker.dirty.get();
+            sum.commands_ns += worker.commands.iter().map(|counters| counters.nanoseconds.get()).sum::<u64>();
         }
         sum
     }
@@ -171,6 +186,7 @@ impl Stats {
                 counters.nanoseconds.reset();
                 counters.rejected.reset();
                 counters.failed.reset();
+                counters.latency.reset();
             }
             worker.total_commands.reset();
             worker.hits.reset();

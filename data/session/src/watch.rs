@@ -62,8 +62,14 @@ impl Watchers {
     /// with all slots locked.
     pub(crate) fn whole_changed(&self, change: WholeChange, locked: &mut LockedSlots<'_>) {
         for watcher in self.all.lock().values() {
-            if watcher.keys.lock().iter().any(|watched| is_concerned(watched, change, locked)) {
+            let mut keys = watcher.keys.lock();
+            if keys.iter().any(|watched| is_concerned(watched, change, locked)) {
                 watcher.flag.touch();
+            } else if let WholeChange::Swap(a, b) = change {
+                // No key was replaced by a stale one: nothing has changed, now or when the stale one goes.
+                for watched in keys.iter_mut().filter(|watched| watched.db == a || watched.db == b) {
+                    watched.was_expired |= locked.db(watched.db).is_expired(&watched.key);
+                }
             }
         }
     }

@@ -145,6 +145,37 @@ fn the_first_root_dies_while_the_roots_grow() {
 }
 
 #[test]
+fn roots_that_leave_one_after_the_other_are_replaced() {
+    let mut world = World::new(60, 6);
+    world.form(3);
+    world.run_ms(500);
+    for _ in 0..2 {
+        let info = world.handle(5).expect("it runs").info();
+        let leaving = (0..6).find(|host| world.node_id(*host) == info.leader).expect("a host");
+        // Its slots stay with the cluster.
+        let shard = |world: &World<'_>, host: usize| {
+            world.plane(host).state().view.as_ref().and_then(|(map, me)| map.shard_of(me).map(|shard| shard.id))
+        };
+        let heir = (0..6).find(|host| *host != leaving && shard(&world, *host) == shard(&world, leaving));
+        world.must(heir.expect("a replica"), Request::Failover(FailoverMode::Planned));
+        let start = world.now_ms();
+        world.must(leaving, Request::Reset { hard: false });
+        let took = world.now_ms() - start;
+        assert!(took < 5 * LEASE_MS, "host {leaving} took {took} ms: {}", world.describe());
+    }
+    let staying = |world: &World<'_>| {
+        let maps = (0..6).filter_map(|host| world.plane(host).state().view.clone());
+        maps.filter(|(map, _)| {
+            map.nodes().len() == 4 && map.roots().voters.len() == 3 && map.roots().previous.is_none()
+        }).count()
+    };
+    let is_settled = world.until(10 * LEASE_MS, |world| staying(world) == 4);
+    world.assert_safe();
+    assert!(is_settled, "{}", world.describe());
+    world.must(5, Request::ReadBarrier);
+}
+
+#[test]
 fn shards_that_see_each_other_go_on_without_roots() {
     let mut world = World::new(15, 6);
     world.form(3);

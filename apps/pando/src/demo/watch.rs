@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::link::{Link, field};
 
 /// A node that does not answer within this is shown as down; the next look tries again.
-const REPLY_LIMIT: Duration = Duration::from_millis(200);
+const REPLY_LIMIT: Duration = Duration::from_millis(500);
 
 /// What is known of one node.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -34,7 +34,7 @@ pub struct View {
     pub nodes: Vec<NodeView>,
     pub state: String,
     pub version: String,
-    pub term: String,
+    pub term: u64,
 }
 
 /// Connections and the last view.
@@ -75,11 +75,13 @@ impl Watch {
                 };
                 let version: u64 =
                     field(&cluster, "cluster_topology_version").and_then(|text| text.parse().ok()).unwrap_or(0);
+                // Nodes that are no root do not know the term.
+                let term = field(&cluster, "cluster_root_term").and_then(|text| text.parse().ok()).unwrap_or(0);
+                next.term = next.term.max(term);
                 // The newest topology that any node has applied.
                 if topology.as_ref().is_none_or(|(newest, _)| version >= *newest) && !nodes.is_empty() {
                     topology = Some((version, nodes));
                     next.version = version.to_string();
-                    next.term = field(&cluster, "cluster_root_term").unwrap_or_default().to_owned();
                     next.state = field(&cluster, "cluster_state").unwrap_or_default().to_owned();
                 }
                 if let Some(id) = field(&cluster, "cluster_root_leader").filter(|id| !id.is_empty()) {

@@ -85,11 +85,16 @@ fn debug(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         }
         (b"change-repl-id", []) => {
             tracing::info!("Changing replication IDs after receiving DEBUG change-repl-id");
-            server.replication.change_id();
+            server.replication.inner().change_id();
             cx.reply.ok();
         }
         // Settings of structures that we do not have.
-        (b"quicklist-packed-threshold" | b"dict-resizing" | b"pause-cron" | b"replybuffer", [_, ..]) => cx.reply.ok(),
+        (
+            b"quicklist-packed-threshold" | b"dict-resizing" | b"pause-cron" | b"replybuffer" | b"client-enforce-reply-list"
+            | b"hashing-always-safe" | b"delay-rdb-client-free-seconds" | b"stringmatch-len" | b"set-disable-deny-scripts",
+            [_, ..],
+        )
+        | (b"config-rewrite-force-all" | b"jmap", []) => cx.reply.ok(),
         _ => {
             return Err(CommandError::format(format!(
                 "ERR unknown subcommand or wrong number of arguments for '{}'. Try DEBUG HELP.",
@@ -107,9 +112,10 @@ fn object(cx: &mut SessionCx<'_>, key: &[u8]) -> Result<(), CommandError> {
     let Some(meta) = locked.db(db).meta(key) else { return Err(CommandError::NoSuchKey) };
     drop(locked);
     cx.reply.simple(&format!(
-        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:0 lru_seconds_idle:{}",
+        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
         meta.encoding.name(),
         meta.bytes,
+        (cx.worker.now_ms() / 1000).saturating_sub(meta.idle_s) & 0x00ff_ffff,
         meta.idle_s
     ));
     Ok(())
@@ -172,7 +178,9 @@ fn protocol(cx: &mut SessionCx<'_>, kind: &[u8]) -> Result<(), CommandError> {
             reply.bulk(b"server-cpu-usage");
             reply.int(42);
         }
-        b"attrib" | b"push" => {
+        // An attribute is no reply of its own: without it the reply is still there.
+        b"attrib" => reply.bulk(b"Some real reply following the attribute"),
+        b"push" => {
             return Err(CommandError::text("ERR RESP2 is not supported by this command"));
         }
         b"true" => reply.boolean(true),

@@ -17,6 +17,8 @@ pub enum Kind {
     Int(i64, i64),
     /// Bytes, with an optional unit.
     Memory(i64, i64),
+    /// Bytes, with an optional unit, up to the largest number of 64 bits.
+    UnsignedMemory,
     /// Bytes, or a percentage of `maxmemory`.
     MemoryOrPercent,
     /// File permissions.
@@ -47,9 +49,14 @@ pub enum Kind {
 
 /// A text with a unit, in bytes: `64mb`, `1k`, `100`. None if it is not one.
 pub fn parse_memory(text: &str) -> Option<i64> {
+    parse_bytes(text).and_then(|bytes| i64::try_from(bytes).ok())
+}
+
+/// The same up to the largest number of 64 bits.
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(text.len());
     let (digits, unit) = text.split_at(digits_end);
-    let factor: i64 = match unit.to_ascii_lowercase().as_str() {
+    let factor: u64 = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 1,
         "k" => 1000,
         "kb" => 1024,
@@ -59,11 +66,7 @@ pub fn parse_memory(text: &str) -> Option<i64> {
         "gb" => 1024 * 1024 * 1024,
         _ => return None,
     };
-    let number: i64 = digits.parse().ok()?;
-    if number < 0 {
-        return None;
-    }
-    number.checked_mul(factor)
+    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Bits of the notification classes in the order of `EVENT_LETTERS`.
@@ -183,19 +186,13 @@ impl Kind {
                 _ => Err("argument must be 'yes' or 'no'".to_owned()),
             },
             Kind::Enum(allowed) | Kind::Flags(allowed) => {
-                let mut found = Vec::new();
-                for word in words {
-                    match allowed.iter().find(|a| a.eq_ignore_ascii_case(word)) {
-                        Some(a) => found.push(*a),
-                        None => {
-                            return Err(format!(
-                                "argument(s) must be one of the following: {}",
-                                allowed.join(", ")
-                            ));
-                        }
-                    }
+                let is_known = |word: &String| allowed.iter().any(|a| a.eq_ignore_ascii_case(word));
+                if words.is_empty() || !words.iter().all(is_known) {
+                    return Err(format!("argument(s) must be one of the following: {}", allowed.join(", ")));
                 }
-                Ok(found.join(" "))
+                // In the order of the bits that they stand for.
+                let given = |a: &&&str| words.iter().any(|word| a.eq_ignore_ascii_case(word));
+                Ok(allowed.iter().filter(given).copied().collect::<Vec<_>>().join(" "))
             }
             Kind::Int(low, high) => {
                 let number: i64 = if first.is_empty() || first.starts_with('+') {
@@ -205,14 +202,23 @@ impl Kind {
                 };
                 in_range(number, *low, *high).map(|n| n.to_string())
             }
+            Kind::UnsignedMemory => {
+                let bytes = parse_bytes(first).ok_or_else(|| "argument must be a memory value".to_owned())?;
+                Ok(bytes.to_string())
+            }
             Kind::Memory(low, high) => {
-                let bytes = parse_memory(first).ok_or_else(|| "argument must be a memory value".to_owned())?;
+                let bytes = match first.strip_prefix('-').filter(|_| *low < 0) {
+                    Some(bytes) => parse_memory(bytes).map(|bytes| -bytes),
+                    None => parse_memory(first),
+                };
+                let bytes = bytes.ok_or_else(|| "argument must be a memory value".to_owned())?;
                 in_range(bytes, *low, *high).map(|n| n.to_string())
             }
             Kind::MemoryOrPercent => match first.strip_suffix('%') {
-                Some(percent) => match percent.parse::<u8>() {
+                Some(percent) => match percent.parse::<u32>() {
                     Ok(n) if n <= 100 => Ok(first.to_owned()),
-                    _ => Err("argument must be a memory or percent value".to_owned()),
+                    Ok(_) => Err("percentage argument must be less or equal to 100".to_owned()),
+                    Err(_) => Err("argument must be a memory or percent value".to_owned()),
                 },
                 None => parse_memory(first)
                     .map(|n| n.to_string())
@@ -273,12 +279,10 @@ fn in_range(number: i64, low: i64, high: i64) -> Result<i64, String> {
 }
 
 fn canonical_save(words: &[String], current: &str) -> Result<String, String> {
-    if let [one] = words
-        && one.is_empty()
-    {
+    if words.iter().all(String::is_empty) && words.len() <= 1 {
         return Ok(String::new());
     }
-    if words.is_empty() || !words.len().is_multiple_of(2) {
+    if !words.len().is_multiple_of(2) {
         return Err("Invalid save parameters".to_owned());
     }
     let mut out = current.to_owned();

@@ -100,39 +100,32 @@ pub fn from_args(args: &[String]) -> Result<Invocation, LoadError> {
     Ok(Invocation::Start(Box::new(Loaded { values, file })))
 }
 
-/// `--port 7 --save ""` as configuration lines.
+/// `--port 7 --save ""` as configuration lines. A word with dashes right behind an option's name is its value.
 fn options_as_lines(options: &[String]) -> String {
     let mut text = String::new();
-    let mut in_option = false;
+    let mut may_be_option = true;
     for (index, word) in options.iter().enumerate() {
-        let follows_option = index > 0 && options[index - 1].starts_with("--");
-        if word.starts_with("--") && !(follows_option && takes_dashes(&options[index - 1])) {
-            if in_option {
-                text.push('\n');
-            }
-            // The name alone (`--appendonly`) has no value and is refused as such, except for save which means none.
-            in_option = true;
-            let name = &word[2..];
-            text.push_str(name);
-            let next_is_option = options.get(index + 1).is_none_or(|next| next.starts_with("--"));
-            if name.eq_ignore_ascii_case("save") && next_is_option {
-                text.push_str(" \"\"");
-            }
-        } else if in_option {
-            text.push(' ');
+        let Some(name) = word.strip_prefix("--").filter(|_| may_be_option) else {
             text.push_str(&quote(word));
-        } else {
-            text.push_str(word);
-            in_option = true;
+            text.push(' ');
+            may_be_option = true;
+            continue;
+        };
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(name);
+        text.push(' ');
+        // `"--port 7"` as one word has its value already.
+        may_be_option = split(name).is_some_and(|words| words.len() > 1);
+        let next_is_option = options.get(index + 1).is_none_or(|next| next.starts_with("--"));
+        if name.eq_ignore_ascii_case("save") && next_is_option {
+            text.push_str("\"\"");
+            may_be_option = true;
         }
     }
     text.push('\n');
     text
-}
-
-/// No directive of ours takes a value that begins with two dashes.
-fn takes_dashes(_option: &str) -> bool {
-    false
 }
 
 fn read_file(path: &Path) -> Result<String, LoadError> {
@@ -170,6 +163,12 @@ fn load_text(text: &str, values: &mut Values, seen: &mut Seen) -> Result<(), Loa
                 continue;
             }
             "rename-command" if words.len() == 2 => {
+                if pando_commands::find_spec(words[0].as_bytes()).is_none() {
+                    return Err(fail("No such command in rename-command"));
+                }
+                if pando_commands::find_spec(words[1].as_bytes()).is_some() {
+                    return Err(fail("Target command name already exists"));
+                }
                 values.extra.push((name, words));
                 continue;
             }
@@ -184,7 +183,7 @@ fn load_text(text: &str, values: &mut Values, seen: &mut Seen) -> Result<(), Loa
             return Err(fail("Bad directive or wrong number of arguments"));
         };
         let kind = TABLE[directive].kind;
-        if words.is_empty() {
+        if words.is_empty() && !kind.takes_many() {
             return Err(fail("wrong number of arguments"));
         }
         if let [one] = words.as_slice()
@@ -267,6 +266,21 @@ mod tests {
         check(&["--slaveof", "h", "6"], "replicaof", Ok("h 6"));
         check(&["--port", "1", "2"], "port", Err("wrong number of arguments"));
         check(&["--appendonly"], "port", Err("wrong number of arguments"));
+        check(&["--port 7", "--save", "--loglevel", "verbose"], "loglevel", Ok("verbose"));
+        check(&["--port", "--loglevel", "verbose"], "port", Err("wrong number of arguments"));
+        check(&["--port", "--x", "--loglevel", "verbose"], "port", Err("argument couldn't be parsed into an integer"));
+        check(&["--logfile", "--x", "--loglevel", "debug"], "logfile", Ok("--x"));
+        check(&["--shutdown-on-sigint", "force now nosave"], "shutdown-on-sigint", Ok("nosave now force"));
+        check(&["--shutdown-on-sigint"], "port",
+            Err("argument(s) must be one of the following: default, save, nosave, now, force, safe, failover"));
+        check(&["--rename-command", "flushall", ""], "port", Ok("6379"));
+        check(&["--rename-command", "nosuch", "x"], "port", Err("No such command in rename-command"));
+        check(&["--rename-command", "flushall", "get"], "port", Err("Target command name already exists"));
+        check(&["--maxmemory", "9223372036854775808"], "maxmemory", Ok("9223372036854775808"));
+        check(&["--slot-migration-max-failover-repl-bytes", "-1"], "slot-migration-max-failover-repl-bytes", Ok("-1"));
+        check(&["--slot-migration-max-failover-repl-bytes", "-2"], "port",
+            Err("argument must be between -1 and 9223372036854775807 inclusive"));
+        check(&["--client-output-buffer-limit"], "port", Err("Wrong number of arguments in buffer limit configuration."));
         check(&["--foo", "bar"], "port", Err("Bad directive or wrong number of arguments"));
         check(&["--io-threads-do-reads", "yes"], "port", Ok("6379"));
         check(&["--client-output-buffer-limit", "pubsub", "1", "2", "3"], "client-output-buffer-limit",

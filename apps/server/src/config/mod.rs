@@ -126,11 +126,17 @@ impl Config {
         let mut found = Vec::new();
         for (index, directive) in TABLE.iter().enumerate() {
             for name in [directive.name, directive.alias] {
-                if !name.is_empty() && patterns.iter().any(|p| glob::matches(p, name.as_bytes(), true)) {
+                let asks_for = |pattern: &&[u8]| match directive.effect {
+                    Effect::Hidden => pattern.eq_ignore_ascii_case(name.as_bytes()),
+                    Effect::Live | Effect::Kept => glob::matches(pattern, name.as_bytes(), true),
+                };
+                if !name.is_empty() && patterns.iter().any(asks_for) {
                     found.push((name, values.get(index).to_owned()));
                 }
             }
         }
+        // Aliases stand among the names, not beside their own.
+        found.sort_unstable_by_key(|(name, _)| *name);
         found
     }
 
@@ -145,11 +151,14 @@ impl Config {
         let refused =
             |name: &str, why: &str| format!("ERR CONFIG SET failed (possibly related to argument '{name}') - {why}");
         let mut indexes = Vec::with_capacity(pairs.len());
-        for (name, _) in pairs {
+        for (name, same) in pairs {
             let Some(index) = find(name) else {
                 return Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"));
             };
             match TABLE[index].access {
+                // Tools that set everything to what it is must not stumble over directives that only we have.
+                Access::Fixed if TABLE[index].name.starts_with("cluster-root") && self.value(TABLE[index].name) == *same => {}
+                Access::Fixed if TABLE[index].name == "cluster-roles" && self.value(TABLE[index].name) == *same => {}
                 Access::Fixed => return Err(refused(name, "can't set immutable config")),
                 Access::Protected if !protected_allowed => return Err(refused(name, "can't set protected config")),
                 _ => {}
@@ -220,6 +229,11 @@ mod tests {
         check(&[("hz", "5"), ("maxmemory", "1gb")], Ok(()));
         check(&[("hz", "5"), ("hz", "6")],
             Err("ERR CONFIG SET failed (possibly related to argument 'hz') - duplicate parameter"));
+        check(&[("cluster-roles", "data,root"), ("cluster-root-count", "3")], Ok(()));
+        check(&[("cluster-root-count", "5")],
+            Err("ERR CONFIG SET failed (possibly related to argument 'cluster-root-count') - can't set immutable config"));
+        check(&[("maxmemory-clients", "101%")],
+            Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - percentage argument must be less or equal to 100"));
         check(&[("foo", "1")], Err("ERR Unknown option or number of arguments for CONFIG SET - 'foo'"));
         check(&[("databases", "4")],
             Err("ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config"));
@@ -239,6 +253,15 @@ mod tests {
         });
         assert_eq!(got, Err("ERR CONFIG SET failed (possibly related to argument 'timeout') - no".to_owned()));
         assert_eq!(config.value("hz"), "10");
+    }
+
+    #[test]
+    fn config_get_is_sorted_and_hides_what_is_for_tests() {
+        let config = Config::new(Values::defaults(), None);
+        let names = |pattern: &[u8]| config.matching(&[pattern]).into_iter().map(|p| p.0).collect::<Vec<_>>();
+        assert!(names(b"*").is_sorted());
+        assert_eq!(names(b"key-load-dela?"), [""; 0]);
+        assert_eq!(names(b"key-load-DELAY"), ["key-load-delay"]);
     }
 
     #[test]

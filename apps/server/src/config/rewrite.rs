@@ -61,7 +61,7 @@ fn lines_of(index: usize, values: &Values) -> Vec<String> {
     let (name, value) = (directive.name, values.get(index));
     let one = |text: String| vec![format!("{name} {text}")];
     match directive.kind {
-        Kind::Memory(..) => one(memory(value)),
+        Kind::Memory(..) | Kind::UnsignedMemory => one(memory(value)),
         Kind::Str | Kind::Dir | Kind::Events | Kind::Hostname if value.is_empty() && directive.default.is_empty() => {
             Vec::new()
         }
@@ -100,7 +100,8 @@ fn with_units(limit: &str) -> String {
 }
 
 fn memory(value: &str) -> String {
-    let bytes: u64 = value.parse().unwrap_or(0);
+    // Negative: no amount but a word for something else.
+    let Ok(bytes) = value.parse::<u64>() else { return value.to_owned() };
     for (unit, size) in [("gb", 1u64 << 30), ("mb", 1 << 20), ("kb", 1 << 10)] {
         if bytes != 0 && bytes.is_multiple_of(size) {
             return format!("{}{unit}", bytes / size);

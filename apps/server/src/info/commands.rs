@@ -36,7 +36,20 @@ pub(super) fn error_stats(server: &Server, out: &mut String) {
     }
 }
 
-/// Percentiles are not kept yet: the section is there and empty.
-pub(super) fn latency_stats(_: &Server, out: &mut String) {
+pub(super) fn latency_stats(server: &Server, out: &mut String) {
     out.push_str("# Latencystats\r\n");
+    if !server.config.values().is_yes("latency-tracking") {
+        return;
+    }
+    let text = server.config.value("latency-tracking-info-percentiles");
+    let names: Vec<&str> = text.split(' ').filter(|name| !name.is_empty()).collect();
+    let wanted: Vec<f64> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    each(server, &mut |spec, _| {
+        let found = server.engine.stats.latency(spec.id, &wanted);
+        if found.is_empty() {
+            return;
+        }
+        let values = names.iter().zip(found).map(|(name, ns)| format!("p{name}={:.3}", ns as f64 / 1000.0));
+        field(out, &format!("latency_percentiles_usec_{}", spec.name), values.collect::<Vec<_>>().join(","));
+    });
 }

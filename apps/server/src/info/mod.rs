@@ -30,6 +30,8 @@ const SECTIONS: &[Section] = &[
     ("replication", Shown::Default, replication::replication),
     ("cpu", Shown::Default, stats::cpu),
     ("threads", Shown::All, stats::threads),
+    // There are none, and nobody is told of one.
+    ("modules", Shown::Default, |_, out| out.push_str("# Modules\r\n")),
     ("commandstats", Shown::All, commands::command_stats),
     ("errorstats", Shown::Default, commands::error_stats),
     ("latencystats", Shown::All, commands::latency_stats),

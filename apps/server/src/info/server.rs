@@ -68,7 +68,8 @@ pub(super) fn clients(server: &Server, out: &mut String) {
     let most = |of: &dyn Fn(&pando_session::ClientShared) -> u64| all.iter().map(|client| of(client)).max().unwrap_or(0);
     field(out, "client_recent_max_input_buffer", most(&|c| c.query_bytes.load(Relaxed)));
     field(out, "client_recent_max_output_buffer", most(&|c| c.output_bytes.load(Relaxed)));
-    field(out, "blocked_clients", count(&|c| c.is_blocked.load(Relaxed)));
+    // Those whom a pause holds back wait too.
+    field(out, "blocked_clients", count(&|c| c.is_blocked.load(Relaxed) || c.is_postponed.load(Relaxed)));
     field(out, "tracking_clients", 0);
     field(out, "pubsub_clients", count(&|c| c.is_subscribed()));
     field(out, "watching_clients", count(&|c| c.watched.load(Relaxed) > 0));

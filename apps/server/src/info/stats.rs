@@ -76,7 +76,7 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     zeros(out, &["reply_buffer_shrinks", "reply_buffer_expands"]);
     field(out, "eventloop_cycles", net.cycles);
     field(out, "eventloop_duration_sum", net.busy_us);
-    field(out, "eventloop_duration_cmd_sum", 0);
+    field(out, "eventloop_duration_cmd_sum", totals.commands_ns / 1000);
     field(out, "instantaneous_eventloop_cycles_per_sec", rates.cycles.load(Relaxed));
     field(out, "instantaneous_eventloop_duration_usec", net.busy_us / net.cycles.max(1));
     zeros(out, &[
@@ -93,6 +93,10 @@ pub(super) fn cpu(server: &Server, out: &mut String) {
     field(out, "used_cpu_user", seconds(user));
     field(out, "used_cpu_sys_children", seconds(child_system));
     field(out, "used_cpu_user_children", seconds(child_user));
+    // Workers share what Valkey's main thread does.
+    field(out, "used_cpu_sys_main_thread", seconds(system));
+    field(out, "used_cpu_user_main_thread", seconds(user));
+    field(out, "used_active_time_main_thread", seconds(server.net_stats.iter().map(|stats| stats.busy_us.get()).sum()));
     for (index, stats) in server.net_stats.iter().enumerate() {
         field(out, &format!("used_active_time_worker_{index}"), seconds(stats.busy_us.get()));
     }

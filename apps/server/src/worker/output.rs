@@ -11,6 +11,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Buffers larger than this are given back to the allocator.
 const SPARE_BYTES_MAX: usize = 256 * 1024;
+/// Replies of this size are outside of output limits: Valkey has them in a buffer of fixed size.
+pub(super) const FIXED_REPLY_BYTES: usize = 16 * 1024;
+/// What a client that has not authenticated may leave unread beyond that.
+const UNAUTHENTICATED_REPLY_BYTES: usize = 1024;
 /// More spare buffers than this are never needed at once.
 const SPARE_COUNT_MAX: usize = 256;
 
@@ -104,7 +108,9 @@ impl Worker {
         let pending = connection.output_pending() as u64;
         let class = if connection.session.shared.is_subscribed() { 2 } else { 0 };
         let OutputLimit { hard_bytes, soft_bytes, soft_seconds } = self.settings.output_limits[class];
-        let too_much = hard_bytes != 0 && pending > hard_bytes;
+        let is_stranger = self.settings.has_password && !connection.session.is_authenticated();
+        let too_much = (hard_bytes != 0 && pending > hard_bytes)
+            || (is_stranger && pending > (FIXED_REPLY_BYTES + UNAUTHENTICATED_REPLY_BYTES) as u64);
         let mut too_long = false;
         if soft_bytes != 0 && pending > soft_bytes {
             let since = *connection.soft_limit_since_ms.get_or_insert(self.now_ms);

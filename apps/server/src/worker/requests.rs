@@ -5,6 +5,7 @@
 
 use super::Worker;
 use super::connection::{Connection, Fate};
+use super::output::FIXED_REPLY_BYTES;
 use super::slab::Token;
 use crate::net::listener::{Transfer, receive_appending};
 use pando_resp::{Args, Limits, Step, recycle};
@@ -210,6 +211,11 @@ impl Worker {
     /// executes no more of them now.
     fn execute(&mut self, token: Token, connection: &mut Connection, args: Args<'_>, at: &mut usize, end: usize) -> bool {
         let engine = &self.server.engine;
+        if connection.session.shared.killed.load(Relaxed) {
+            // Killed by a client whose CLIENT KILL was answered before this request is looked at.
+            connection.fate = Fate::CloseNow;
+            return false;
+        }
         let next = connection.session.execute(engine, &mut self.scratch, args, &mut connection.output);
         connection.wrote |= self.scratch.take_wrote();
         // A request held back by a pause was not executed: it stays in the input and is executed again.
@@ -237,6 +243,10 @@ impl Worker {
                 self.hand_offs.push((token, hand_off));
                 return false;
             }
+        }
+        if connection.output_pending() > FIXED_REPLY_BYTES {
+            // Before anything is sent: a reply above the hard limit is never seen, as with Valkey.
+            self.check_output_limit(connection);
         }
         if connection.output_pending() > OUTPUT_CHECK_BYTES {
             self.send_early(token, connection);

@@ -6,6 +6,7 @@ use super::connection::{Connection, Fate};
 use super::slab::Token;
 use super::Worker;
 use pando_session::{ClientId, Suspend, boot_ms};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// When the next suspended client may go on by itself.
 #[derive(Copy, Clone, Debug, Default)]
@@ -29,6 +30,7 @@ impl Worker {
     /// Stops executing requests of the connection.
     pub(super) fn suspend(&mut self, token: Token, connection: &mut Connection, suspend: Suspend) {
         self.due.by(self.due_of(&suspend));
+        connection.session.shared.is_postponed.store(suspend == Suspend::Paused, Relaxed);
         connection.suspend = Some(suspend);
         self.suspended.insert(token.raw());
         if connection.has_hangup {
@@ -94,6 +96,7 @@ impl Worker {
     /// Executes what the client sent meanwhile.
     fn resume(&mut self, token: Token, connection: &mut Connection) {
         connection.suspend = None;
+        connection.session.shared.is_postponed.store(false, Relaxed);
         self.suspended.remove(&token.raw());
         self.mark_dirty(token, connection);
         if connection.fate == Fate::Open {

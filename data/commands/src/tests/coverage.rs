@@ -2,7 +2,7 @@
 //! Which commands of the reference server this crate runs. The list of what is missing is printed, not asserted: it only
 //! shrinks as families arrive (`cargo test -p pando-commands coverage -- --nocapture`).
 
-use crate::registry::{Lookup, Registry, unknown_command_error};
+use crate::registry::{Lookup, Registry, RenameError, unknown_command_error};
 use crate::spec::{COMMANDS, find_spec};
 
 #[test]
@@ -21,6 +21,20 @@ fn coverage_of_the_reference_commands() {
     }
     println!("{have} data commands; not in this crate ({}): {}", missing.len(), missing.join(" "));
     assert!(have >= 63, "{have}: a family lost its rows");
+}
+
+#[test]
+fn commands_are_renamed() {
+    let mut registry = Registry::new(&[]);
+    let get = registry.find(b"get").expect("there");
+    assert_eq!(registry.rename(b"GET", b"Fetch"), Ok(()));
+    assert_eq!(registry.rename(b"set", b""), Ok(()));
+    assert_eq!(registry.rename(b"nosuch", b"x"), Err(RenameError::NoSuchCommand));
+    assert_eq!(registry.rename(b"del", b"incr"), Err(RenameError::NameTaken));
+    assert!(registry.find(b"fetcH").is_some_and(|found| std::ptr::eq(found, get)));
+    for (name, is_there) in [("get", false), ("set", false), ("del", true), ("incr", true)] {
+        assert_eq!(registry.find(name.as_bytes()).is_some(), is_there, "{name}");
+    }
 }
 
 #[test]

@@ -37,6 +37,7 @@ const KEPT_BYTES_MAX: u64 = ((RING as u64) - 64) * BLOCK_BYTES as u64;
 const DB_NONE: u64 = 0xffff;
 const OFFSET_MASK: u64 = (1 << 48) - 1;
 const VACANT: u64 = u64::MAX;
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 
 /// Who feeds the log.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -156,7 +157,15 @@ impl ReplicationLog {
         if !self.is_active() {
             return self.offset();
         }
-        self.reserve_and_copy(Some(db), resp)
+        self.reserve_and_copy(b"", Some(db), resp)
+    }
+
+    /// The same for commands that end with EXEC: the MULTI comes first, then the SELECT where needed.
+    pub fn append_transaction(&self, db: u16, body: &[u8]) -> u64 {
+        if !self.is_active() {
+            return self.offset();
+        }
+        self.reserve_and_copy(MULTI, Some(db), body)
     }
 
     /// Appends bytes that belong to no database (PING, REPLCONF GETACK).
@@ -164,13 +173,13 @@ impl ReplicationLog {
         if !self.is_active() {
             return self.offset();
         }
-        self.reserve_and_copy(None, resp)
+        self.reserve_and_copy(b"", None, resp)
     }
 
     /// Appends bytes of the primary's stream unchanged. One thread only.
     pub fn relay(&self, bytes: &[u8]) -> u64 {
         debug_assert_eq!(self.feed(), Feed::Relay);
-        self.reserve_and_copy(None, bytes)
+        self.reserve_and_copy(b"", None, bytes)
     }
 
     /// The next own append starts with a SELECT: a full sync begins here and its replica knows no database yet.
@@ -196,7 +205,7 @@ impl ReplicationLog {
         self.wake.notify_waiters();
     }
 
-    fn reserve_and_copy(&self, db: Option<u16>, bytes: &[u8]) -> u64 {
+    fn reserve_and_copy(&self, lead: &[u8], db: Option<u16>, bytes: &[u8]) -> u64 {
         let mut select = [0u8; 32];
         let mut head = self.head.0.load(Ordering::Relaxed);
         loop {
@@ -205,11 +214,12 @@ impl ReplicationLog {
                 Some(db) if u64::from(db) != last_db => (select_command(&mut select, db), u64::from(db)),
                 _ => (&[][..], last_db),
             };
-            let end = start + (prefix.len() + bytes.len()) as u64;
+            let end = start + (lead.len() + prefix.len() + bytes.len()) as u64;
             match self.head.0.compare_exchange_weak(head, pack(new_db, end), Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
-                    self.copy(start, prefix);
-                    self.copy(start + prefix.len() as u64, bytes);
+                    let start = self.copy(start, lead);
+                    let start = self.copy(start, prefix);
+                    self.copy(start, bytes);
                     self.wake_readers();
                     return end;
                 }
@@ -218,8 +228,8 @@ impl ReplicationLog {
         }
     }
 
-    /// Copies into a reserved range and publishes it, block by block.
-    fn copy(&self, mut start: u64, mut bytes: &[u8]) {
+    /// Copies into a reserved range and publishes it, block by block. Answers the offset after it.
+    fn copy(&self, mut start: u64, mut bytes: &[u8]) -> u64 {
         while !bytes.is_empty() {
             let at = (start % BLOCK_BYTES as u64) as usize;
             let (now, later) = bytes.split_at(bytes.len().min(BLOCK_BYTES - at));
@@ -237,6 +247,7 @@ impl ReplicationLog {
             start += now.len() as u64;
             bytes = later;
         }
+        start
     }
 
     /// Makes blocks up to and including `number` exist, and lets go of old ones.

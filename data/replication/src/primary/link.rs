@@ -192,7 +192,7 @@ fn try_partial(core: &Core, link: &ReplicaLink) -> Option<(LogReader, String)> {
         return None;
     }
     let history = core.history();
-    let from = u64::try_from(*next - 1).ok();
+    let from = next.checked_sub(1).and_then(|from| u64::try_from(from).ok());
     let reader = from
         .filter(|_| core.feed() != Feed::Off && history.shares(replid, *next))
         .filter(|from| *from >= core.log.first_offset())

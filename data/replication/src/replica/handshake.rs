@@ -94,7 +94,7 @@ impl Wire {
                 None => self.ask(&[b"AUTH", password]).await?,
             };
             if answer.starts_with('-') {
-                return Err(bad(format!("unable to AUTH to the primary: {answer}")));
+                return Err(bad(format!("Unable to AUTH to PRIMARY: {answer}")));
             }
         }
         let port = config.listening_port.to_string();

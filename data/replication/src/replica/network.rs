@@ -9,10 +9,11 @@ use crate::log::Feed;
 use crate::status::LinkState;
 use pando_formats::aof::encode_command;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -69,10 +70,11 @@ pub(crate) async fn run(core: Arc<Core>, link: Arc<PrimaryLink>) {
 async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut bool) -> io::Result<()> {
     let config = core.config();
     link.set_state(LinkState::Connecting);
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect((link.host.as_str(), link.port)))
+    let stream = timeout(CONNECT_TIMEOUT, connect(&link.host, link.port, config.source_addr))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
+    let ends = (stream.peer_addr()?.to_string(), stream.local_addr()?.to_string());
     link.set_state(LinkState::Handshake);
     link.heard();
     let mut wire = Wire::new(stream, config.repl_timeout);
@@ -95,6 +97,7 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
     let (events_in, mut events) = mpsc::unbounded_channel();
     let (bytes, thread) = ApplyThread::start(core.clone(), link.clone(), begin, events_in)?;
     link.install(thread);
+    let _shown = Shown { client_id: core.engine.primary_linked(ends.0, ends.1), core };
     let Wire { stream, buf, .. } = wire;
     let (mut down, mut up) = stream.into_split();
     let gone = |_| io::Error::other("the apply thread ended");
@@ -141,6 +144,33 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
                 permit.map_err(|_| io::Error::other("the apply thread ended"))?.send(piece);
             }
         }
+    }
+}
+
+/// Connects, from a certain own address if there is one of the same family.
+async fn connect(host: &str, port: u16, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let Some(source) = source else { return TcpStream::connect((host, port)).await };
+    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for to in lookup_host((host, port)).await?.filter(|to| to.is_ipv4() == source.is_ipv4()) {
+        let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.bind(SocketAddr::new(source, 0))?;
+        match socket.connect(to).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// The link among the clients, as long as it lives.
+struct Shown<'a> {
+    client_id: u64,
+    core: &'a Core,
+}
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        self.core.engine.unlinked(self.client_id);
     }
 }
 

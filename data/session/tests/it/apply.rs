@@ -43,3 +43,14 @@ fn messages_and_watches() {
     assert_eq!(server.pushed(&client), [r#">["message", "c", "m"]"#]);
     client.check(&[("MULTI", "+OK"), ("EXEC", "null")]);
 }
+
+#[test]
+fn the_primary_decides_which_keys_are_past_due() {
+    let server = Server::new();
+    server.engine.gate.set_role(Role::Replica);
+    let mut session = ApplySession::new(&server.engine);
+    for line in ["SET a 1 PXAT 1", "INCR a", "MULTI", "PERSIST a", "INCR a", "EXEC"] {
+        assert_eq!(apply(&server, &mut session, line), Ok(()), "{line}");
+    }
+    server.client().check(&[("GET a", "\"3\"")]);
+}

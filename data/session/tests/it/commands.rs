@@ -64,7 +64,7 @@ fn passwords() {
     let mut client = server.client();
     client.check(&[
         ("PING", "-NOAUTH Authentication required."),
-        ("FOO", "-ERR unknown command 'FOO', with args beginning with: "),
+        ("FOO", "-NOAUTH Authentication required."),
         ("HELLO 3", "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time"),
         ("AUTH bad", "-WRONGPASS invalid username-password pair or user is disabled."),
         ("AUTH secre", "-WRONGPASS invalid username-password pair or user is disabled."),
@@ -72,10 +72,14 @@ fn passwords() {
         ("PING", "+PONG"),
         ("RESET", "+RESET"),
         ("PING", "-NOAUTH Authentication required."),
+        ("NOSUCH", "-NOAUTH Authentication required."),
+        ("CLIENT NOSUCH", "-NOAUTH Authentication required."),
+        ("GET", "-NOAUTH Authentication required."),
+        ("AUTH", "-ERR wrong number of arguments for 'auth' command"),
         ("MULTI", "-NOAUTH Authentication required."),
     ]);
     assert!(client.run("HELLO 2 AUTH default secret").starts_with("[\"server\""));
-    assert_eq!(server.engine.stats.errors()["NOAUTH"], 4);
+    assert_eq!(server.engine.stats.errors()["NOAUTH"], 8);
     assert_eq!(server.engine.stats.errors()["WRONGPASS"], 2);
 }
 
@@ -107,7 +111,13 @@ fn client_subcommands() {
         ("CLIENT LIST foo bar", "-ERR syntax error"),
         ("CLIENT LIST MAXAGE x", "-ERR maxage is not an integer or out of range"),
         ("CLIENT LIST MAXAGE 0", "-ERR maxage should be greater than 0"),
-        ("CLIENT LIST FLAGS Z", "-ERR Unknown flags found in the provided filter: Z"),
+        ("CLIENT LIST FLAGS NZ", "-ERR Unknown flags found in the provided filter: NZ"),
+        ("CLIENT LIST NOT-FLAGS NZ", "-ERR Unknown flags found in the NOT-FLAGS filter: NZ"),
+        ("CLIENT LIST NOT-DB 99", "-ERR NOT-DB number should be between 0 and 15"),
+        ("CLIENT LIST NOT-ID 0", "-ERR client-id should be greater than 0"),
+        ("CLIENT LIST NOT-TYPE normal", "\"\""),
+        ("CLIENT LIST NOT-ID 1", "\"\""),
+        ("CLIENT KILL SKIPME no NOT-USER default", ":0"),
         ("CLIENT LIST DB 99", "-ERR DB number should be between 0 and 15"),
         ("CLIENT LIST CAPA z", "-ERR Unknown capa found in the provided filter: z"),
         ("CLIENT LIST USER nobody", "-ERR No such user 'nobody'"),
@@ -146,7 +156,7 @@ fn client_subcommands() {
                rbs=0 rbp=0 obl=0 oll=0 omem=0"
     );
     assert!(line.ends_with(
-        " events=r cmd=client|list user=default redir=-1 resp=2 lib-name=x lib-ver= tot-net-in=0 tot-net-out=0 tot-cmds=52\n\""
+        " events=r cmd=client|list user=default redir=-1 resp=2 lib-name=x lib-ver= tot-net-in=0 tot-net-out=0 tot-cmds=58\n\""
     ), "{line}");
 }
 
@@ -165,6 +175,21 @@ fn killing_clients() {
     assert_eq!(one.next, Next::Close);
     assert_eq!(one.run("POST / HTTP/1.1"), "");
     assert_eq!(one.next, Next::Close);
+}
+
+#[test]
+fn links_of_replicas_and_primaries_are_clients() {
+    let server = Server::new();
+    let (mut one, mut two) = (server.client(), server.client());
+    server.engine.turn_into_link(2);
+    let primary = server.engine.add_link(pando_session::ClientInfo { addr: "10.0.0.1:6379".to_owned(), ..Default::default() });
+    // The connection is closed when its socket was given away.
+    two.session.close(&server.engine);
+    assert!(one.run("CLIENT LIST TYPE replica").starts_with("\"id=2 "));
+    assert!(one.run("CLIENT LIST TYPE primary").starts_with("\"id=3 addr=10.0.0.1:6379 "));
+    server.engine.remove_link(2);
+    server.engine.remove_link(primary);
+    one.check(&[("CLIENT LIST TYPE replica", "\"\""), ("CLIENT LIST NOT-TYPE normal", "\"\"")]);
 }
 
 #[test]

@@ -39,6 +39,9 @@ impl LogSink for LogHandle {
         records.push((db, resp.to_vec()));
         records.iter().map(|(_, bytes)| bytes.len() as u64).sum()
     }
+    fn append_transaction(&self, db: u16, body: &[u8]) -> u64 {
+        self.append(db, &[b"*1\r\n$5\r\nMULTI\r\n", body].concat())
+    }
     fn offset(&self) -> u64 {
         self.0.records.lock().unwrap().iter().map(|(_, bytes)| bytes.len() as u64).sum()
     }
