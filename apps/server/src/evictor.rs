@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const SHORT_SLEEP: Duration = Duration::from_millis(4);
 /// Sleep while there is a limit.
 const LONG_SLEEP: Duration = Duration::from_millis(100);
+/// Sleep while nothing grows.
+const QUIET_SLEEP: Duration = Duration::from_secs(1);
 /// Sleep without one.
 const IDLE_SLEEP: Duration = Duration::from_secs(60);
 /// The rest of the process is measured this often, and more often near the limit.
@@ -163,7 +165,12 @@ impl Pace {
             let budget = settings.eviction_cpu_budget.clamp(1, 100);
             return Sleep { time: spent * (100 - budget) / budget, is_rest: true };
         }
-        if headroom > 0 && used > limit - limit / 10 { Sleep { time: SHORT_SLEEP, is_rest: true } } else { sleep(LONG_SLEEP) }
+        if headroom > 0 && used > limit - limit / 10 {
+            return Sleep { time: SHORT_SLEEP, is_rest: true };
+        }
+        // Whoever writes much will call.
+        let is_quiet = self.growth < 1.0 && used <= limit && settings.maxmemory_clients == 0;
+        sleep(if is_quiet { QUIET_SLEEP } else { LONG_SLEEP })
     }
 
     /// Evicts down to the target for one stretch of time. Whether more is to be done, and the time that it took.

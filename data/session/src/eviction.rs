@@ -131,7 +131,8 @@ impl Engine {
 
     /// Whether this node evicts at this moment. If not, the limit holds nobody back either.
     pub fn may_evict(&self, settings: &Settings) -> bool {
-        !(settings.replica_ignore_maxmemory && self.gate.role() == Role::Replica)
+        let leaves_it = settings.replica_ignore_maxmemory && self.gate.role() == Role::Replica;
+        !leaves_it
             && !self.gate.is_loading()
             && self.gate.paused().is_none()
             && self.gate.may_write_now()
