@@ -27,9 +27,9 @@ const IDLE_SLEEP: Duration = Duration::from_secs(60);
 const MEASURE_PERIOD: Duration = Duration::from_millis(100);
 const MEASURE_PERIOD_NEAR: Duration = Duration::from_millis(20);
 /// The room that is kept free is what memory grows in this time.
-const LEAD: f64 = 0.1;
+const LEAD: f64 = 0.025;
 /// Parts of the limit that the room is at least (under growth) and at most.
-const HEADROOM_PART_MIN: u64 = 400;
+const HEADROOM_PART_MIN: u64 = 1000;
 const HEADROOM_PART_MAX: u64 = 50;
 /// Growth is averaged over about this time.
 const RATE_MEMORY: f64 = 0.2;
@@ -258,8 +258,8 @@ mod tests {
         for (growth, expected) in [
             (0.0, 0),
             (100_000.0, 0),
-            (1_000_000.0, limit / 400),
-            (100_000_000.0, 10_000_000),
+            (1_000_000.0, limit / 1000),
+            (100_000_000.0, 2_500_000),
             (10_000_000_000.0, limit / 50),
         ] {
             let pace = Pace { last_at: Instant::now(), last_used: 0, last_evicted: 0, growth, measured_at: None };

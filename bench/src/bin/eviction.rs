@@ -23,7 +23,7 @@ struct Options {
     #[arg(long, default_value_t = 256)]
     limit_mib: u64,
     /// Requests of each Zipf trace.
-    #[arg(long, default_value_t = 400_000)]
+    #[arg(long, default_value_t = 1_000_000)]
     trace: u64,
     /// Exponent of the Zipf distribution.
     #[arg(long, default_value_t = 0.9)]
@@ -34,13 +34,16 @@ struct Options {
     /// Only `hits` or `calm`.
     #[arg(long, default_value = "")]
     only: String,
+    /// Only policies whose Valkey name contains this.
+    #[arg(long, default_value = "")]
+    policy: String,
 }
 
 const SOFTWARE: [Software; 2] = [Software::Pando, Software::Valkey];
 /// Bytes of a value.
 const VALUE: usize = 200;
 /// Keys of the traces; a third of them fits.
-const TRACE_KEYS: usize = 60_000;
+const TRACE_KEYS: usize = 150_000;
 
 fn main() -> ExitCode {
     match measure(&Options::parse()) {
@@ -128,13 +131,19 @@ fn hits(options: &Options) -> Result<(), String> {
         ("volatile LRU", "volatile-lru", 3600),
         ("volatile TTL", "volatile-ttl", 3600),
     ] {
+        if !policy.contains(&options.policy) {
+            continue;
+        }
         for drift in [false, true] {
+            let mut held = [Vec::new(), Vec::new()];
             let mut ratios = [Vec::new(), Vec::new()];
             for round in 0..options.rounds {
                 let mut order = [0, 1];
                 order.rotate_left(round % 2);
                 for index in order {
-                    ratios[index].push(hit_ratio(options, SOFTWARE[index], policy, ttl_s, drift, round as u64)?);
+                    let (ratio, keys) = hit_ratio(options, SOFTWARE[index], policy, ttl_s, drift, round as u64)?;
+                    ratios[index].push(ratio);
+                    held[index].push(keys);
                 }
             }
             let percent = |values: &[f64]| format!("{:.2}", median(values) * 100.0);
@@ -142,6 +151,8 @@ fn hits(options: &Options) -> Result<(), String> {
                 format!("{name}, {}", if drift { "the popular keys change" } else { "steady" }),
                 percent(&ratios[0]),
                 percent(&ratios[1]),
+                format!("{:.0}", median(&held[0])),
+                format!("{:.0}", median(&held[1])),
             ]);
         }
     }
@@ -149,12 +160,12 @@ fn hits(options: &Options) -> Result<(), String> {
         "Hits in %, Zipf {} over {TRACE_KEYS} keys of which about a third fit, {} requests, medians of {} rounds\n",
         options.zipf, options.trace, options.rounds
     );
-    table::print(&["policy and trace", "Pando", "Valkey"], &rows);
+    table::print(&["policy and trace", "Pando", "Valkey", "keys held", "Valkey"], &rows);
     println!();
     Ok(())
 }
 
-fn hit_ratio(options: &Options, software: Software, policy: &str, ttl_s: u64, drift: bool, seed: u64) -> Result<f64, String> {
+fn hit_ratio(options: &Options, software: Software, policy: &str, ttl_s: u64, drift: bool, seed: u64) -> Result<(f64, f64), String> {
     const BATCH: u64 = 50;
     let node = Node::start(software, &["--maxmemory-policy", policy, "--lfu-decay-time", "1"])?;
     let mut client = node.client();
@@ -219,7 +230,8 @@ fn hit_ratio(options: &Options, software: Software, policy: &str, ttl_s: u64, dr
             std::thread::sleep(early);
         }
     }
-    Ok(hit as f64 / asked.max(1) as f64)
+    let held = node.client().text(&["DBSIZE"]).map_err(text)?;
+    Ok((hit as f64 / asked.max(1) as f64, held.parse().unwrap_or(f64::NAN)))
 }
 
 /// One server's figures under the loader.
