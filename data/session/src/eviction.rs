@@ -148,6 +148,11 @@ impl Engine {
 
     /// Lets writers grow the keyspace by `room` before they look at the limit.
     pub fn arm_memory(&self, limit: u64, room: u64) {
+        if room < ROOM_WORTH_ARMING {
+            // Armed without room, the alarm would let one more write pass.
+            self.eviction.armed_limit.store(0, Relaxed);
+            return;
+        }
         self.keyspace.arm_memory_alarm(room);
         self.eviction.armed_limit.store(limit, Relaxed);
     }
