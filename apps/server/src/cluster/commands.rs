@@ -197,7 +197,7 @@ fn forget(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
         return Err(CommandError::text("ERR I tried hard but I can't forget myself..."));
     }
     if view.map.shard_of(&view.me).is_some_and(|shard| shard.primary == id && shard.primary != view.me) {
-        return Err(CommandError::text("ERR Can't forget my primary!"));
+        return Err(CommandError::text("ERR Can't forget my master!"));
     }
     change(cx, Request::Forget(id))
 }
@@ -228,7 +228,9 @@ fn reset(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
         Some(_) => return Err(CommandError::Syntax),
     };
     if args.len() > 3 {
-        return Err(CommandError::Arity("cluster|reset"));
+        let word = String::from_utf8_lossy(args[1]);
+        let text = format!("ERR unknown subcommand or wrong number of arguments for '{word}'. Try CLUSTER HELP.");
+        return Err(CommandError::format(text));
     }
     if view.is_primary && has_keys(cx) {
         return Err(CommandError::text("ERR CLUSTER RESET can't be called with master nodes containing keys"));
