@@ -68,7 +68,9 @@ fn view(cx: &SessionCx<'_>) -> Result<Arc<ClusterView>, CommandError> {
     let runtime = runtime(cx)?;
     let known = cx.engine.cluster.load_full();
     known.ok_or(()).or_else(|()| match runtime.agent().info().me {
-        Some(me) => Ok(Arc::new(ClusterView::new(Arc::new(ClusterMap::empty(ClusterId::random(|bytes| bytes.fill(0)))), me))),
+        Some(me) => {
+            Ok(Arc::new(ClusterView::new(Arc::new(ClusterMap::empty(ClusterId::random(|bytes| bytes.fill(0)))), me)))
+        }
         None => Err(CommandError::text("CLUSTERDOWN This node has not joined a cluster yet")),
     })
 }
