@@ -52,5 +52,7 @@ fn the_primary_decides_which_keys_are_past_due() {
     for line in ["SET a 1 PXAT 1", "INCR a", "MULTI", "PERSIST a", "INCR a", "EXEC"] {
         assert_eq!(apply(&server, &mut session, line), Ok(()), "{line}");
     }
+    let stat = |name: &str| server.engine.stats.command(pando_commands::find_spec(name.as_bytes()).expect("known").id);
+    assert_eq!((stat("incr").calls, stat("persist").calls, stat("get").calls), (2, 1, 0));
     server.client().check(&[("GET a", "\"3\"")]);
 }
