@@ -124,11 +124,15 @@ impl Engine {
     fn find_data(&self, args: Args<'_>) -> Result<(u16, DataFn), ApplyError> {
         match self.registry.lookup(args) {
             Lookup::Found(spec, Exec::Data(run)) => Ok((spec.id, run)),
-            Lookup::Found(spec, Exec::Session(_)) => Err(ApplyError { line: format!("ERR '{}' in a stream of writes", spec.name) }),
+            Lookup::Found(spec, Exec::Session(_)) => {
+                Err(ApplyError { line: format!("ERR '{}' in a stream of writes", spec.name) })
+            }
             Lookup::WrongArity(spec) => {
                 Err(ApplyError { line: format!("ERR wrong number of arguments for '{}' command", spec.name) })
             }
-            Lookup::UnknownCommand | Lookup::UnknownSubcommand(_) => Err(ApplyError { line: unknown_command_error(args) }),
+            Lookup::UnknownCommand | Lookup::UnknownSubcommand(_) => {
+                Err(ApplyError { line: unknown_command_error(args) })
+            }
         }
     }
 

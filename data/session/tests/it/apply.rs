@@ -27,7 +27,13 @@ fn the_stream_is_executed_without_checks_and_not_logged() {
     assert!(apply(&server, &mut session, "EXEC").is_err());
     assert!(server.logged().is_empty());
     let mut client = server.client();
-    client.check(&[("AUTH x", "+OK"), ("SELECT 2", "+OK"), ("GET a", "\"2\""), ("SELECT 3", "+OK"), ("GET b", "\"3\"")]);
+    client.check(&[
+        ("AUTH x", "+OK"),
+        ("SELECT 2", "+OK"),
+        ("GET a", "\"2\""),
+        ("SELECT 3", "+OK"),
+        ("GET b", "\"3\""),
+    ]);
 }
 
 #[test]
