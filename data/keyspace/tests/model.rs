@@ -296,8 +296,8 @@ fn databases_are_separate_and_can_be_exchanged() {
     assert!(keyspace.lock_none().random_key(0).is_some());
     assert_eq!(keyspace.flush(Some(0)).keys, 2);
     assert_eq!((keyspace.len(0), keyspace.len(3)), (0, 1));
-    let step =
-        keyspace.expire_step(START_MS + 100, 10, &|| true, &mut |_, db, key, _| assert_eq!((db, key), (3, b"a".as_slice())));
+    let step = keyspace
+        .expire_step(START_MS + 100, 10, &|| true, &mut |_, db, key, _| assert_eq!((db, key), (3, b"a".as_slice())));
     assert_eq!((step.expired, step.next_due_ms, keyspace.used_bytes()), (1, None, 0));
 }
 

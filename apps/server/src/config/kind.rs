@@ -317,16 +317,17 @@ fn canonical_percentiles(words: &[String]) -> Result<String, String> {
     {
         return Ok(String::new());
     }
+    let mut shown = Vec::with_capacity(words.len());
     for word in words {
         match word.parse::<f64>() {
-            Ok(percent) if (0.0..=100.0).contains(&percent) => {}
+            Ok(percent) if (0.0..=100.0).contains(&percent) => shown.push(percent.to_string()),
             Ok(_) => {
                 return Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".to_owned());
             }
             Err(_) => return Err("Invalid latency-tracking-info-percentiles parameters".to_owned()),
         }
     }
-    Ok(words.join(" "))
+    Ok(shown.join(" "))
 }
 
 #[cfg(test)]

@@ -109,7 +109,9 @@ impl Worker {
     fn check_query_limit(&mut self, token: Token, connection: &mut Connection) {
         let held = connection.input.len() as u64;
         connection.session.shared.query_bytes.store(held, Relaxed);
-        if held > self.settings.query_buffer_limit {
+        // What is known to be missing counts: the request could not be completed within the limit.
+        let missing = if held > 0 { connection.input_missing as u64 } else { 0 };
+        if held + missing > self.settings.query_buffer_limit {
             self.stats.query_limit_closes.add(1);
             tracing::warn!(
                 "Closing client that reached max query buffer length: id={} addr={} qbuf={held}",
