@@ -311,8 +311,9 @@ impl Db<'_> {
             return true;
         }
         self.keyspace.walk.before_change(db, old);
-        if let (Some(due), Some(old_due)) = (at_ms, old.expire_at()) {
-            old.set_due(due);
+        if let (Some(due), Some(old_due)) = (at_ms, old.expire_at())
+            && old.try_set_due(due)
+        {
             let slot = self.slot(key);
             slot.is_dirty = true;
             let data = slot.db_mut(db);

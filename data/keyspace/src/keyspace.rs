@@ -163,6 +163,11 @@ impl Keyspace {
         slab::page_bytes() as u64
     }
 
+    /// Bytes of the slab's blocks that are in use, for all keyspaces of the process.
+    pub fn slab_block_bytes(&self) -> u64 {
+        slab::block_bytes() as u64
+    }
+
     /// Bytes of one slot.
     pub fn slot_bytes(&self, slot: Slot) -> u64 {
         self.bytes[slot.index()].load(Relaxed)

@@ -10,6 +10,7 @@
 //! Called by `pando-commands`, `pando-session`, `pando-replication`.
 
 mod clock;
+mod compact;
 mod db;
 mod entry;
 mod expiry;
@@ -23,6 +24,7 @@ mod types;
 mod walk;
 mod watch;
 
+pub use compact::Compaction;
 pub use db::Db;
 pub use keyspace::Keyspace;
 pub use locked::{Garbage, LockedSlots};
