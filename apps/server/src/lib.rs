@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   boot ─► Server (shared) ─┬─ worker threads: net + data/session     one epoll loop each
-//!                            ├─ cron thread: expiry, rates
+//!                            ├─ cron thread: expiry, compaction, rates
 //!                            ├─ replication runtime (tokio): data/replication
 //!                            └─ cluster runtime (tokio): control/agent, in cluster mode
 //! ```
@@ -15,6 +15,7 @@ mod cluster;
 mod commands;
 pub mod config;
 mod cron;
+mod defrag;
 mod info;
 mod logging;
 mod net;

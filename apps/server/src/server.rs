@@ -108,6 +108,10 @@ pub struct Server {
     pub startup_memory: AtomicU64,
     /// Wakes the cron thread.
     pub cron: crate::cron::Alarm,
+    /// How late keys expire.
+    pub expire_lag: crate::cron::ExpireLag,
+    /// What compaction did.
+    pub defrag: crate::defrag::DefragStats,
 }
 
 /// Servers of this process by the address of their engine, because a command's handler is a plain function that is
@@ -159,9 +163,11 @@ impl Server {
         self.replication.accept(handed);
     }
 
-    /// Bytes allocated, from the allocator if it can tell, else what the keyspace counts.
+    /// Bytes allocated on the heap and in the slab, if the allocator can tell, else what the keyspace counts.
     pub fn used_memory(&self) -> u64 {
-        let used = crate::info::allocator::stats().map_or_else(|| self.engine.keyspace.used_bytes(), |stats| stats.allocated);
+        let keyspace = &self.engine.keyspace;
+        let used = crate::info::allocator::stats()
+            .map_or_else(|| keyspace.used_bytes(), |stats| stats.allocated + keyspace.slab_block_bytes());
         self.peak_memory.fetch_max(used, Ordering::Relaxed);
         used
     }

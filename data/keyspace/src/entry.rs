@@ -474,6 +474,8 @@ impl Entry {
     pub(crate) fn prefetch(self) {
         prefetch(self.0.ptr());
         prefetch(self.0.ptr().wrapping_add(64));
+        // A block of 104 bytes lies in three lines more often than in two.
+        prefetch(self.0.ptr().wrapping_add(103));
     }
 }
 

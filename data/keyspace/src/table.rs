@@ -52,10 +52,11 @@ impl Bucket {
 
 /// Buckets in one exactly grown array up to a segment, then in segments, so that growth never copies much.
 #[derive(Default)]
+#[repr(C)]
 struct Buckets {
+    len: u32,
     first: Vec<Bucket>,
     more: Vec<Box<[Bucket; SEGMENT]>>,
-    len: u32,
 }
 
 impl Buckets {
@@ -121,10 +122,11 @@ pub(crate) struct Place {
 }
 
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Table {
+    len: usize,
     primary: Buckets,
     overflow: Buckets,
-    len: usize,
 }
 
 #[inline]
