@@ -127,6 +127,8 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         startup_memory: AtomicU64::new(0),
         cron: Alarm::default(),
         evictor: crate::evictor::Bell::default(),
+        expire_lag: cron::ExpireLag::default(),
+        defrag: crate::defrag::DefragStats::default(),
     });
     server.register();
     let host = ProcessHost::new(&server).map_err(system("Cannot start a thread"))?;

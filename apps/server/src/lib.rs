@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   boot ─► Server (shared) ─┬─ worker threads: net + data/session     one epoll loop each
-//!                            ├─ cron thread: expiry, rates
+//!                            ├─ cron thread: expiry, compaction, rates
 //!                            ├─ evictor thread: room below maxmemory
 //!                            ├─ replication runtime (tokio): data/replication
 //!                            └─ cluster runtime (tokio): control/agent, in cluster mode
@@ -16,6 +16,7 @@ mod cluster;
 mod commands;
 pub mod config;
 mod cron;
+mod defrag;
 mod evictor;
 mod info;
 mod logging;

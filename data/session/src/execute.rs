@@ -13,7 +13,7 @@ use pando_commands::{
     CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of,
     touches_all,
 };
-use pando_keyspace::{DbIndex, Keyspace, LockedSlots};
+use pando_keyspace::{DbIndex, Keyspace, LockedSlots, SlotUsage};
 use pando_resp::{Args, ReplyBuf, encode_command};
 use pando_topology::Slot;
 use std::time::Instant;
@@ -94,8 +94,18 @@ impl Session {
         if engine.gate.epoch() != epoch {
             return None;
         }
+        let (before, reply_start) = (w.last, out.len());
         self.call_handler(engine, w, &mut locked, spec, run, args, out);
         self.settle(engine, w, &mut locked, args);
+        if let [slot] = w.slots[..]
+            && w.settings().cluster_slot_stats
+        {
+            locked.add_usage(slot, SlotUsage {
+                cpu_us: w.last.duration_since(before).as_micros() as u64,
+                bytes_in: request_bytes(args),
+                bytes_out: (out.len() - reply_start) as u64,
+            });
+        }
         drop(locked);
         if !w.effects.garbage.is_empty() {
             engine.drop_later(std::mem::take(&mut w.effects.garbage));
@@ -174,6 +184,12 @@ impl Session {
         finish_call(engine, w, spec, result, start, out);
         next
     }
+}
+
+/// Length of the request as RESP.
+fn request_bytes(args: Args<'_>) -> u64 {
+    let header = |len: usize| 4 + u64::from(len.checked_ilog10().unwrap_or(0));
+    header(args.len()) + args.iter().map(|arg| header(arg.len()) + arg.len() as u64 + 2).sum::<u64>()
 }
 
 /// Writes the error of a command that failed, and counts the call.

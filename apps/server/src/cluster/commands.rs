@@ -46,6 +46,7 @@ pub const TABLE: &[(&str, SessionFn)] = &[
     ("cluster|setslot", set_slot),
     ("cluster|shards", shards),
     ("cluster|slaves", replicas),
+    ("cluster|slot-stats", super::slot_stats::slot_stats),
     ("cluster|slots", slots),
 ];
 
@@ -64,7 +65,7 @@ fn has_keys(cx: &SessionCx<'_>) -> bool {
 }
 
 /// The applied topology. Before the first one arrives, a node that looks for its roots has an empty one.
-fn view(cx: &SessionCx<'_>) -> Result<Arc<ClusterView>, CommandError> {
+pub(super) fn view(cx: &SessionCx<'_>) -> Result<Arc<ClusterView>, CommandError> {
     let runtime = runtime(cx)?;
     let known = cx.engine.cluster.load_full();
     known.ok_or(()).or_else(|()| match runtime.agent().info().me {
