@@ -197,6 +197,8 @@ fn expire_in(
                 step.lag_max_ms = step.lag_max_ms.max(lag_ms);
                 step.lag_sum_ms += lag_ms;
                 worked += 1;
+                // Whoever is told of the deletion finds it counted.
+                keyspace.publish(slot.index(), guard.state.data(keyspace, slot.index()));
                 deleted(slot, db, &key, guard);
             }
             let data = guard.state.data(keyspace, slot.index()).db_mut(db);
