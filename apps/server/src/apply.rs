@@ -116,7 +116,10 @@ pub fn apply(server: &Server, values: &Values, changed: &[usize]) -> Result<(), 
                 let wanted = settings.maxclients + RESERVED_FILES;
                 if crate::os::raise_open_files(wanted) < wanted {
                     let why = "The operating system is not able to handle the specified number of clients, try with";
-                    return fail(format!("{why} {}", crate::os::raise_open_files(wanted).saturating_sub(RESERVED_FILES)));
+                    return fail(format!(
+                        "{why} {}",
+                        crate::os::raise_open_files(wanted).saturating_sub(RESERVED_FILES)
+                    ));
                 }
             }
             "lfu-log-factor" | "lfu-decay-time" | "maxmemory-policy" => {

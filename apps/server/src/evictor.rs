@@ -145,11 +145,12 @@ impl Pace {
         self.note_growth(used, evicted);
         let headroom = self.headroom(limit);
         let target = limit - headroom;
-        let (is_behind, spent) = if settings.maxmemory_policy != EvictionPolicy::NoEviction && engine.may_evict(&settings) {
-            self.evict(server, &settings, target)
-        } else {
-            (false, Duration::ZERO)
-        };
+        let (is_behind, spent) =
+            if settings.maxmemory_policy != EvictionPolicy::NoEviction && engine.may_evict(&settings) {
+                self.evict(server, &settings, target)
+            } else {
+                (false, Duration::ZERO)
+            };
         let used = engine.counted_memory();
         engine.settle_memory(limit, used);
         let state = &engine.eviction;
@@ -163,7 +164,11 @@ impl Pace {
             let budget = settings.eviction_cpu_budget.clamp(1, 100);
             return Sleep { time: spent * (100 - budget) / budget, is_rest: true };
         }
-        if headroom > 0 && used > limit - limit / 10 { Sleep { time: SHORT_SLEEP, is_rest: true } } else { sleep(LONG_SLEEP) }
+        if headroom > 0 && used > limit - limit / 10 {
+            Sleep { time: SHORT_SLEEP, is_rest: true }
+        } else {
+            sleep(LONG_SLEEP)
+        }
     }
 
     /// Evicts down to the target for one stretch of time. Whether more is to be done, and the time that it took.
@@ -229,8 +234,7 @@ fn evict_clients(server: &Server, limit: u64) {
 pub fn run(server: &Arc<Server>) {
     // Where cores are short, workers go first: they can evict for themselves.
     os::lower_priority();
-    let mut pace =
-        Pace { last_at: Instant::now(), last_used: 0, last_evicted: 0, growth: 0.0, measured_at: None };
+    let mut pace = Pace { last_at: Instant::now(), last_used: 0, last_evicted: 0, growth: 0.0, measured_at: None };
     pace.last_used = server.engine.counted_memory();
     loop {
         let sleep = pace.turn(server);

@@ -26,5 +26,5 @@ mod replication;
 pub mod server;
 mod worker;
 
-pub use info::allocator::enable as enable_allocator_stats;
 pub use boot::{Running, StartError, main, start};
+pub use info::allocator::enable as enable_allocator_stats;

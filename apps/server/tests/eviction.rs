@@ -100,7 +100,8 @@ fn a_lowered_limit_is_reached_in_the_background() {
     client.check(&format!("CONFIG SET maxmemory {limit}"), "+OK");
     // Nobody writes.
     client.eventually("INFO memory", |info| {
-        let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).and_then(|text| text.trim().parse().ok());
+        let used =
+            info.lines().find_map(|line| line.strip_prefix("used_memory:")).and_then(|text| text.trim().parse().ok());
         used.is_some_and(|used: u64| used <= limit + limit / 100)
     });
     client.check("SET one more", "+OK");

@@ -187,7 +187,10 @@ fn configuration_is_shown_changed_and_refused() {
     client.check("CONFIG REWRITE", "-ERR The server is running without a config file");
     client.check("CONFIG SET requirepass secret", "+OK");
     server.client().check("GET a", "-NOAUTH Authentication required.");
-    client.check("CONFIG SET dir /", "-ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config");
+    client.check(
+        "CONFIG SET dir /",
+        "-ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config",
+    );
 }
 
 #[test]

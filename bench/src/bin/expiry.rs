@@ -52,10 +52,21 @@ fn measure(options: &Options) -> Result<(), String> {
         row.extend(burst(&node, options.burst).map_err(text)?);
         rows.push(row);
     }
-    println!("{} other volatile keys; {} timed events; {} keys due at once\n", options.others, options.timed, options.burst);
+    println!(
+        "{} other volatile keys; {} timed events; {} keys due at once\n",
+        options.others, options.timed, options.burst
+    );
     table::print(
         &[
-            "server", "events", "late ms p50", "p99", "max", "burst gone after s", "GET us calm p50", "p99.9", "burst p50",
+            "server",
+            "events",
+            "late ms p50",
+            "p99",
+            "max",
+            "burst gone after s",
+            "GET us calm p50",
+            "p99.9",
+            "burst p50",
             "p99.9",
         ],
         &rows,

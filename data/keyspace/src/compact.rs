@@ -58,7 +58,11 @@ impl Compaction {
             self.cursor = table.relocate(self.cursor, &mut |entry| {
                 seen += 1;
                 let moved = entry.relocate();
-                if moved.is_some() { self.moved += 1 } else { self.kept += 1 }
+                if moved.is_some() {
+                    self.moved += 1
+                } else {
+                    self.kept += 1
+                }
                 moved
             });
             if self.cursor == 0 {

@@ -93,7 +93,8 @@ impl Expiry {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        let emptying = self.emptying.as_ref().map_or(0, |it| size_of::<Emptying>() + it.hashes.capacity() * size_of::<u32>());
+        let emptying =
+            self.emptying.as_ref().map_or(0, |it| size_of::<Emptying>() + it.hashes.capacity() * size_of::<u32>());
         self.buckets.capacity() * size_of::<Bucket>() + self.hashes.capacity() * size_of::<u32>() + emptying
     }
 

@@ -14,7 +14,9 @@ use pando_topology::{SLOT_COUNT, Slot};
 use parking_lot::RawRwLock;
 use parking_lot::lock_api::RawRwLock as _;
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence,
+};
 use std::sync::{Arc, OnceLock};
 
 const SHARDS: usize = 64;
@@ -239,7 +241,8 @@ impl Keyspace {
     /// Bytes of all entries and what they point to, without tables and expire buckets. Locks slot by slot.
     pub fn entry_bytes(&self) -> u64 {
         let mut guard = self.lock_none();
-        let of_slot = |slot| guard.with_slot(slot, |data| data.dbs().map(|(_, of_db)| of_db.entry_bytes as u64).sum::<u64>());
+        let of_slot =
+            |slot| guard.with_slot(slot, |data| data.dbs().map(|(_, of_db)| of_db.entry_bytes as u64).sum::<u64>());
         Slot::all().map(of_slot).sum()
     }
 

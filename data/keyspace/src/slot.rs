@@ -3,11 +3,11 @@
 //!
 //! Invariant: `data` is reached only by a holder of `lock`. Not here: which slots a command locks (`locked`).
 
-use crate::{DbIndex, SlotUsage};
 use crate::entry::Entry;
 use crate::expiry::Expiry;
 use crate::table::Table;
 use crate::watch::Watchers;
+use crate::{DbIndex, SlotUsage};
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
 use std::cell::UnsafeCell;

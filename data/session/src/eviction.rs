@@ -280,7 +280,9 @@ mod tests {
 
     #[test]
     fn tenacity_is_valkeys() {
-        for (tenacity, expected_us) in [(0, Some(0)), (1, Some(50)), (10, Some(500)), (11, Some(575)), (20, Some(2022)), (100, None)] {
+        for (tenacity, expected_us) in
+            [(0, Some(0)), (1, Some(50)), (10, Some(500)), (11, Some(575)), (20, Some(2022)), (100, None)]
+        {
             assert_eq!(time_limit(tenacity), expected_us.map(Duration::from_micros), "{tenacity}");
         }
     }

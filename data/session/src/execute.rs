@@ -100,11 +100,14 @@ impl Session {
         if let [slot] = w.slots[..]
             && w.settings().cluster_slot_stats
         {
-            locked.add_usage(slot, SlotUsage {
-                cpu_us: w.last.duration_since(before).as_micros() as u64,
-                bytes_in: request_bytes(args),
-                bytes_out: (out.len() - reply_start) as u64,
-            });
+            locked.add_usage(
+                slot,
+                SlotUsage {
+                    cpu_us: w.last.duration_since(before).as_micros() as u64,
+                    bytes_in: request_bytes(args),
+                    bytes_out: (out.len() - reply_start) as u64,
+                },
+            );
         }
         drop(locked);
         if !w.effects.garbage.is_empty() {

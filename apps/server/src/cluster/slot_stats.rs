@@ -53,7 +53,8 @@ pub(super) fn slot_stats(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next,
     let slots: Vec<Slot> = if args[2].eq_ignore_ascii_case(b"slotsrange") && args.len() == 5 {
         let (first, last) = (slot_of(args[3])?, slot_of(args[4])?);
         if first > last {
-            let text = format!("ERR Start slot number {} is greater than end slot number {}", first.number(), last.number());
+            let text =
+                format!("ERR Start slot number {} is greater than end slot number {}", first.number(), last.number());
             return Err(CommandError::Custom(text.into()));
         }
         Slot::all().filter(|slot| (first..=last).contains(slot) && mine(slot)).collect()
@@ -77,7 +78,12 @@ pub(super) fn slot_stats(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next,
 }
 
 /// ORDERBY metric [LIMIT limit] [ASC | DESC]
-fn ordered(cx: &SessionCx<'_>, args: Args<'_>, shown: &[(&str, Metric)], slots: Vec<Slot>) -> Result<Vec<Slot>, CommandError> {
+fn ordered(
+    cx: &SessionCx<'_>,
+    args: Args<'_>,
+    shown: &[(&str, Metric)],
+    slots: Vec<Slot>,
+) -> Result<Vec<Slot>, CommandError> {
     let metric = shown.iter().find(|(name, _)| args[3].eq_ignore_ascii_case(name.as_bytes()));
     let (_, metric) = *metric.ok_or(CommandError::text("ERR Unrecognized sort metric for ORDERBY."))?;
     let (mut limit, mut ascending) = (None, None);

@@ -24,19 +24,23 @@ fn ratio(a: u64, b: u64) -> f64 {
 }
 
 fn memory_help(cx: &mut SessionCx<'_>, _args: Args<'_>) -> Result<Next, CommandError> {
-    help(cx, "MEMORY", &[
-        "DOCTOR",
-        "    Return memory problems reports.",
-        "MALLOC-STATS",
-        "    Return internal statistics report from the memory allocator.",
-        "PURGE",
-        "    Attempt to purge dirty pages for reclamation by the allocator.",
-        "STATS",
-        "    Return information about the memory usage of the server.",
-        "USAGE <key> [SAMPLES <count>]",
-        "    Return memory in bytes used by <key> and its value. Nested values are",
-        "    sampled up to <count> times (default: 5, 0 means sample all).",
-    ]);
+    help(
+        cx,
+        "MEMORY",
+        &[
+            "DOCTOR",
+            "    Return memory problems reports.",
+            "MALLOC-STATS",
+            "    Return internal statistics report from the memory allocator.",
+            "PURGE",
+            "    Attempt to purge dirty pages for reclamation by the allocator.",
+            "STATS",
+            "    Return information about the memory usage of the server.",
+            "USAGE <key> [SAMPLES <count>]",
+            "    Return memory in bytes used by <key> and its value. Nested values are",
+            "    sampled up to <count> times (default: 5, 0 means sample all).",
+        ],
+    );
     Ok(Next::Continue)
 }
 
@@ -61,9 +65,13 @@ fn doctor(cx: &mut SessionCx<'_>, _args: Args<'_>) -> Result<Next, CommandError>
         found.push("High allocator fragmentation: pages have much free room between what is in use; activedefrag can compact them.");
     }
     let text = if found.is_empty() {
-        "Hi Sam, I can't find any memory issue in your instance. I can only account for what occurs on this base.\n".to_owned()
+        "Hi Sam, I can't find any memory issue in your instance. I can only account for what occurs on this base.\n"
+            .to_owned()
     } else {
-        format!("Sam, I detected a few issues in this Valkey instance memory implants:\n\n * {}\n", found.join("\n\n * "))
+        format!(
+            "Sam, I detected a few issues in this Valkey instance memory implants:\n\n * {}\n",
+            found.join("\n\n * ")
+        )
     };
     cx.reply.verbatim("txt", text.as_bytes());
     Ok(Next::Continue)
@@ -121,9 +129,9 @@ fn stats(cx: &mut SessionCx<'_>, _args: Args<'_>) -> Result<Next, CommandError> 
         add(name, Int(0));
     }
     add("clients.normal", Int(buffers));
-    for name in [
-        "cluster.links", "cluster.slot_import", "cluster.slot_export", "aof.buffer", "lua.caches", "functions.caches",
-    ] {
+    for name in
+        ["cluster.links", "cluster.slot_import", "cluster.slot_export", "aof.buffer", "lua.caches", "functions.caches"]
+    {
         add(name, Int(0));
     }
     for db in (0..keyspace.databases()).filter(|db| !keyspace.is_empty(*db)) {

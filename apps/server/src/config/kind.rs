@@ -355,8 +355,12 @@ mod tests {
         check(Kind::Save, "60 10", "900 1", Ok("900 1 60 10"));
         check(Kind::Save, "", "900 1", Ok(""));
         check(Kind::Save, "abc", "", Err("Invalid save parameters"));
-        check(Kind::OutputLimits, "replica 1mb 0 0", "normal 0 0 0 slave 5 0 0 pubsub 1 2 3",
-            Ok("normal 0 0 0 slave 1048576 0 0 pubsub 1 2 3"));
+        check(
+            Kind::OutputLimits,
+            "replica 1mb 0 0",
+            "normal 0 0 0 slave 5 0 0 pubsub 1 2 3",
+            Ok("normal 0 0 0 slave 1048576 0 0 pubsub 1 2 3"),
+        );
         check(Kind::Events, "KEA", "", Ok("AKE"));
         check(Kind::Events, "q", "", Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'."));
         check(Kind::ReplicaOf, "NO one", "", Ok(""));

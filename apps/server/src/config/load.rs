@@ -127,10 +127,8 @@ fn options_as_lines(options: &[String]) -> String {
 }
 
 fn read_file(path: &Path) -> Result<String, LoadError> {
-    let bytes = std::fs::read(path).map_err(|e| LoadError::File {
-        path: path.display().to_string(),
-        reason: super::os_reason(&e),
-    })?;
+    let bytes = std::fs::read(path)
+        .map_err(|e| LoadError::File { path: path.display().to_string(), reason: super::os_reason(&e) })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -274,22 +272,41 @@ mod tests {
         check(&["--port", "--x", "--loglevel", "verbose"], "port", Err("argument couldn't be parsed into an integer"));
         check(&["--logfile", "--x", "--loglevel", "debug"], "logfile", Ok("--x"));
         check(&["--shutdown-on-sigint", "force now nosave"], "shutdown-on-sigint", Ok("nosave now force"));
-        check(&["--shutdown-on-sigint"], "port",
-            Err("argument(s) must be one of the following: default, save, nosave, now, force, safe, failover"));
+        check(
+            &["--shutdown-on-sigint"],
+            "port",
+            Err("argument(s) must be one of the following: default, save, nosave, now, force, safe, failover"),
+        );
         check(&["--rename-command", "flushall", ""], "port", Ok("6379"));
         check(&["--rename-command", "nosuch", "x"], "port", Err("No such command in rename-command"));
         check(&["--rename-command", "flushall", "get"], "port", Err("Target command name already exists"));
-        check(&["--latency-tracking-info-percentiles", "0.0 50.0 99.9"], "latency-tracking-info-percentiles", Ok("0 50 99.9"));
+        check(
+            &["--latency-tracking-info-percentiles", "0.0 50.0 99.9"],
+            "latency-tracking-info-percentiles",
+            Ok("0 50 99.9"),
+        );
         check(&["--maxmemory", "9223372036854775808"], "maxmemory", Ok("9223372036854775808"));
         check(&["--slot-migration-max-failover-repl-bytes", "-1"], "slot-migration-max-failover-repl-bytes", Ok("-1"));
-        check(&["--slot-migration-max-failover-repl-bytes", "-2"], "port",
-            Err("argument must be between -1 and 9223372036854775807 inclusive"));
-        check(&["--client-output-buffer-limit"], "port", Err("Wrong number of arguments in buffer limit configuration."));
+        check(
+            &["--slot-migration-max-failover-repl-bytes", "-2"],
+            "port",
+            Err("argument must be between -1 and 9223372036854775807 inclusive"),
+        );
+        check(
+            &["--client-output-buffer-limit"],
+            "port",
+            Err("Wrong number of arguments in buffer limit configuration."),
+        );
         let wrong = from_args(&["--port".to_owned(), "7".to_owned(), "--nope".to_owned(), "1".to_owned()]);
-        assert!(wrong.is_err_and(|error| error.to_string().contains("at line 2 of the command line\n>>> 'nope \"1\"'")));
+        assert!(
+            wrong.is_err_and(|error| error.to_string().contains("at line 2 of the command line\n>>> 'nope \"1\"'"))
+        );
         check(&["--foo", "bar"], "port", Err("Bad directive or wrong number of arguments"));
         check(&["--io-threads-do-reads", "yes"], "port", Ok("6379"));
-        check(&["--client-output-buffer-limit", "pubsub", "1", "2", "3"], "client-output-buffer-limit",
-            Ok("normal 0 0 0 slave 268435456 67108864 60 pubsub 1 2 3"));
+        check(
+            &["--client-output-buffer-limit", "pubsub", "1", "2", "3"],
+            "client-output-buffer-limit",
+            Ok("normal 0 0 0 slave 268435456 67108864 60 pubsub 1 2 3"),
+        );
     }
 }

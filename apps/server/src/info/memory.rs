@@ -14,10 +14,12 @@ fn ratio(a: u64, b: u64) -> String {
 pub(crate) fn memory_stats(server: &Server, used: u64, rss: u64) -> allocator::Stats {
     let keyspace = &server.engine.keyspace;
     let pages = keyspace.slab_page_bytes();
-    allocator::stats().map_or(allocator::Stats { allocated: used, active: used, resident: rss }, |heap| allocator::Stats {
-        allocated: heap.allocated + keyspace.slab_block_bytes(),
-        active: heap.active + pages,
-        resident: heap.resident + pages,
+    allocator::stats().map_or(allocator::Stats { allocated: used, active: used, resident: rss }, |heap| {
+        allocator::Stats {
+            allocated: heap.allocated + keyspace.slab_block_bytes(),
+            active: heap.active + pages,
+            resident: heap.resident + pages,
+        }
     })
 }
 
@@ -30,7 +32,8 @@ pub(super) fn memory(server: &Server, out: &mut String) {
     let stats = memory_stats(server, used, rss);
     let status = server.replication.status();
     let maxmemory = server.engine.settings.load().maxmemory;
-    let percent = |part: u64, whole: u64| format!("{:.2}%", if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 });
+    let percent =
+        |part: u64, whole: u64| format!("{:.2}%", if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 });
     out.push_str("# Memory\r\n");
     field(out, "used_memory", used);
     field(out, "used_memory_human", human(used));

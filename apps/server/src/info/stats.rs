@@ -19,10 +19,15 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     field(out, "instantaneous_ops_per_sec", rates.commands.load(Relaxed));
     field(out, "total_net_input_bytes", net.net_in);
     field(out, "total_net_output_bytes", net.net_out);
-    zeros(out, &[
-        "total_net_repl_input_bytes", "total_net_repl_output_bytes", "total_net_cluster_slot_import_bytes",
-        "total_net_cluster_slot_export_bytes",
-    ]);
+    zeros(
+        out,
+        &[
+            "total_net_repl_input_bytes",
+            "total_net_repl_output_bytes",
+            "total_net_cluster_slot_import_bytes",
+            "total_net_cluster_slot_export_bytes",
+        ],
+    );
     field(out, "instantaneous_input_kbps", kilobytes(&rates.net_in));
     field(out, "instantaneous_output_kbps", kilobytes(&rates.net_out));
     field(out, "instantaneous_input_repl_kbps", "0.00");
@@ -60,9 +65,7 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     field(out, "pubsub_channels", channels);
     field(out, "pubsub_patterns", patterns);
     field(out, "pubsubshard_channels", shard_channels);
-    zeros(out, &[
-        "latest_fork_usec", "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys",
-    ]);
+    zeros(out, &["latest_fork_usec", "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"]);
     // One entry is one allocation.
     let (hits, misses) = (server.defrag.hits.load(Relaxed), server.defrag.misses.load(Relaxed));
     field(out, "active_defrag_hits", hits);
@@ -72,10 +75,7 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     let current_ms = server.defrag.current_ms.load(Relaxed);
     field(out, "total_active_defrag_time", server.defrag.total_ms.load(Relaxed) + current_ms);
     field(out, "current_active_defrag_time", current_ms);
-    zeros(out, &[
-        "tracking_total_keys", "tracking_total_items", "tracking_total_prefixes",
-        "unexpected_error_replies",
-    ]);
+    zeros(out, &["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes", "unexpected_error_replies"]);
     field(out, "total_error_replies", engine.stats.total_error_replies.load(Relaxed));
     field(out, "dump_payload_sanitizations", 0);
     field(out, "total_reads_processed", net.reads);
@@ -94,10 +94,17 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     field(out, "eventloop_duration_cmd_sum", totals.commands_ns / 1000);
     field(out, "instantaneous_eventloop_cycles_per_sec", rates.cycles.load(Relaxed));
     field(out, "instantaneous_eventloop_duration_usec", net.busy_us / net.cycles.max(1));
-    zeros(out, &[
-        "acl_access_denied_auth", "acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel",
-        "acl_access_denied_tls_cert", "acl_access_denied_db",
-    ]);
+    zeros(
+        out,
+        &[
+            "acl_access_denied_auth",
+            "acl_access_denied_cmd",
+            "acl_access_denied_key",
+            "acl_access_denied_channel",
+            "acl_access_denied_tls_cert",
+            "acl_access_denied_db",
+        ],
+    );
 }
 
 pub(super) fn cpu(server: &Server, out: &mut String) {
