@@ -131,10 +131,9 @@ impl Engine {
 
     /// Whether this node evicts at this moment. If not, the limit holds nobody back either.
     pub fn may_evict(&self, settings: &Settings) -> bool {
-        !(settings.replica_ignore_maxmemory && self.gate.role() == Role::Replica)
-            && !self.gate.is_loading()
-            && self.gate.paused().is_none()
-            && self.gate.may_write_now()
+        let is_left_to_the_primary = settings.replica_ignore_maxmemory && self.gate.role() == Role::Replica;
+        let is_open = !self.gate.is_loading() && self.gate.paused().is_none() && self.gate.may_write_now();
+        !is_left_to_the_primary && is_open
     }
 
     /// The limit or what follows from it was changed: the next write looks anew.

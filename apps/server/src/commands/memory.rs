@@ -124,7 +124,7 @@ fn stats(cx: &mut SessionCx<'_>, _args: Args<'_>) -> Result<Next, CommandError> 
     add("peak.allocated", Int(peak));
     add("total.allocated", Int(used));
     add("startup.allocated", Int(startup));
-    add("replication.backlog", Int(backlog as u64));
+    add("replication.backlog", Int(backlog));
     for name in ["replicas.repl.buffer", "clients.slaves"] {
         add(name, Int(0));
     }
