@@ -60,7 +60,8 @@ pub fn run(node: &Node, command: &str, load: Load, keys: u64, pin: Pin) -> Resul
     Ok(Figures { cpu_us, requests_per_s: cell(1), p50_ms: cell(4), p99_ms: cell(6) })
 }
 
-/// Writes keys 0..count as redis-benchmark names them (`key:000000000012`), with 80-byte values, in pipelines.
+/// Writes keys 0..count as redis-benchmark names them (`key:000000000012`), with 80-byte values, in pipelines. With a TTL
+/// they fall due spread over the time from one hour ahead to `ttl_s`.
 ///
 /// # Errors
 /// As the connection says.
@@ -73,7 +74,8 @@ pub fn fill(node: &Node, count: u64, ttl_s: Option<u64>) -> std::io::Result<()> 
         let mut batch = Vec::new();
         for number in next..end {
             let key = format!("key:{number:012}");
-            let ttl = ttl_s.map(|ttl| ttl.to_string());
+            let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let ttl = ttl_s.map(|ttl| (3600 + spread % ttl.saturating_sub(3600).max(1)).to_string());
             match &ttl {
                 Some(ttl) => {
                     pando_resp::encode_command(&mut batch, &[b"SET", key.as_bytes(), &value, b"EX", ttl.as_bytes()]);

@@ -86,7 +86,9 @@ pub fn wait_for<T>(limit: Duration, mut probe: impl FnMut() -> Result<T, String>
     loop {
         match probe() {
             Ok(value) => return Ok(value),
-            Err(reason) if start.elapsed() >= limit => return Err(format!("not within {} s: {reason}", limit.as_secs())),
+            Err(reason) if start.elapsed() >= limit => {
+                return Err(format!("not within {} s: {reason}", limit.as_secs()));
+            }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }

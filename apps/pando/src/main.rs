@@ -16,6 +16,15 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
+/// Pages that are free go back within a second, also when nobody allocates: keys that are gone must not cost memory.
+struct MallocConf(#[allow(dead_code, reason = "read by jemalloc")] *const u8);
+// SAFETY: a pointer to a constant.
+unsafe impl Sync for MallocConf {}
+// SAFETY: jemalloc reads a zero-terminated string by this name at its start.
+#[unsafe(export_name = "_rjem_malloc_conf")]
+static MALLOC_CONF: MallocConf =
+    MallocConf(c"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0".as_ptr().cast());
+
 /// A Valkey-compatible server.
 #[derive(Parser)]
 #[command(name = "pando", version, disable_help_subcommand = true)]

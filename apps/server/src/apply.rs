@@ -69,6 +69,7 @@ pub fn session_settings(values: &Values) -> Settings {
         proto_max_bulk_len: values.number("proto-max-bulk-len") as u64,
         notify_keyspace_events: event_classes(values.named("notify-keyspace-events")),
         cluster_enabled: is_cluster,
+        cluster_slot_stats: values.is_yes("cluster-slot-stats-enabled"),
         cluster_allow_reads_when_down: values.is_yes("cluster-allow-reads-when-down"),
         cluster_allow_pubsubshard_when_down: values.is_yes("cluster-allow-pubsubshard-when-down"),
         cluster_preferred_endpoint_type: match values.named("cluster-preferred-endpoint-type") {
@@ -115,7 +116,10 @@ pub fn apply(server: &Server, values: &Values, changed: &[usize]) -> Result<(), 
                 let wanted = settings.maxclients + RESERVED_FILES;
                 if crate::os::raise_open_files(wanted) < wanted {
                     let why = "The operating system is not able to handle the specified number of clients, try with";
-                    return fail(format!("{why} {}", crate::os::raise_open_files(wanted).saturating_sub(RESERVED_FILES)));
+                    return fail(format!(
+                        "{why} {}",
+                        crate::os::raise_open_files(wanted).saturating_sub(RESERVED_FILES)
+                    ));
                 }
             }
             "lfu-log-factor" | "lfu-decay-time" | "maxmemory-policy" => {

@@ -105,8 +105,10 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
     let engine = Engine::new(EngineConfig { keyspace, settings, renames: renames(&values) }, &commands::table());
     let workers = values.number("io-threads").max(1) as usize;
     let mail = Arc::new(Mailboxes::new(workers).map_err(system("Cannot make a wake-up counter"))?);
-    let replication = ReplicationSide::start(&engine, &values).map_err(system("Cannot start the replication runtime"))?;
-    let follow = values.named("replicaof").split_once(' ').map(|(host, port)| (host.to_owned(), port.parse().unwrap_or(0)));
+    let replication =
+        ReplicationSide::start(&engine, &values).map_err(system("Cannot start the replication runtime"))?;
+    let follow =
+        values.named("replicaof").split_once(' ').map(|(host, port)| (host.to_owned(), port.parse().unwrap_or(0)));
     let server = Arc::new(Server {
         config: Config::new(values, file),
         engine: engine.clone(),
@@ -127,6 +129,8 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         startup_memory: AtomicU64::new(0),
         cron: Alarm::default(),
         evictor: crate::evictor::Bell::default(),
+        expire_lag: cron::ExpireLag::default(),
+        defrag: crate::defrag::DefragStats::default(),
     });
     server.register();
     let host = ProcessHost::new(&server).map_err(system("Cannot start a thread"))?;
@@ -135,7 +139,11 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
     let _ = engine.host.set(Box::new(host));
     let mut threads = Vec::new();
     let mut spawn = |name: String, body: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name).spawn(body).map(|thread| threads.push(thread)).map_err(system("Cannot start a thread"))
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(body)
+            .map(|thread| threads.push(thread))
+            .map_err(system("Cannot start a thread"))
     };
     for index in 0..workers {
         let worker = Worker::new(index, server.clone()).map_err(system("Cannot watch descriptors"))?;
@@ -252,7 +260,10 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
     let wanted = values.number("maxclients") as u64 + RESERVED_FILES;
     let files = os::raise_open_files(wanted);
     if files < wanted {
-        tracing::warn!("You requested maxclients of {} but only {files} files can be open.", values.number("maxclients"));
+        tracing::warn!(
+            "You requested maxclients of {} but only {files} files can be open.",
+            values.number("maxclients")
+        );
     }
     tracing::info!("Running mode={mode}, port={port}.");
     if values.is_yes("always-show-logo") {

@@ -1,53 +1,62 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The cron thread: deletes expired keys when they fall due and samples rates while there is something to sample. It
-//! sleeps until the next due time; an idle server without expiring keys wakes it once a second at most, and not at all
+//! The cron thread: deletes expired keys when they fall due, compacts memory, and samples rates while there is something
+//! to sample. It sleeps until the next due time, and is woken when a key is given a nearer one; an idle server without expiring keys wakes it once a second at most, and not at all
 //! once its rates are zero.
 
+use crate::defrag::Defrag;
 use crate::server::Server;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Keys deleted in one step, so that no slot is held for long.
+/// Keys deleted in one step; a slot is held for a part of them only.
 const KEYS_PER_STEP: usize = 256;
-/// Share of the time that deleting may take: rest at least this many times as long as a step lasted.
-const REST_FACTOR: u32 = 3;
+/// While deleting keeps up it rests as long as a step lasted. With a backlog older than this it does not rest.
+const BACKLOG_MS: u64 = 50;
 /// Samples are averaged over this many periods, as Valkey does.
 const SAMPLES: usize = 16;
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
-/// Without a sleep longer than this, a due time that moved closer is noticed in time.
+/// Between two samples of the rates, while anything happens.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
 /// The same when nothing happens.
 const IDLE_SLEEP: Duration = Duration::from_secs(1);
 
+#[derive(Debug, Default)]
+struct AlarmState {
+    is_stopped: bool,
+    is_rung: bool,
+}
+
 /// Wakes the cron thread or ends it.
 #[derive(Debug, Default)]
 pub struct Alarm {
-    is_stopped: Mutex<bool>,
-    rung: Condvar,
+    state: Mutex<AlarmState>,
+    changed: Condvar,
 }
 
 impl Alarm {
     /// Ends the thread.
     pub fn stop(&self) {
-        *self.is_stopped.lock() = true;
-        self.rung.notify_all();
+        self.state.lock().is_stopped = true;
+        self.changed.notify_all();
     }
 
-    /// Wakes the thread.
+    /// Wakes the thread, or keeps it from its next sleep.
     pub fn ring(&self) {
-        self.rung.notify_all();
+        self.state.lock().is_rung = true;
+        self.changed.notify_all();
     }
 
     /// Sleeps; true if the thread is to end.
     fn sleep(&self, duration: Duration) -> bool {
-        let mut stopped = self.is_stopped.lock();
-        if !*stopped && !duration.is_zero() {
-            self.rung.wait_for(&mut stopped, duration);
+        let mut state = self.state.lock();
+        if !state.is_stopped && !state.is_rung && !duration.is_zero() {
+            self.changed.wait_for(&mut state, duration);
         }
-        *stopped
+        state.is_rung = false;
+        state.is_stopped
     }
 }
 
@@ -131,19 +140,54 @@ fn expire(server: &Server) -> Option<Duration> {
         &mut |slot, db, key, locked| engine.key_expired(slot, db, key, locked),
     );
     engine.stats.expired_by_cycle.fetch_add(step.expired as u64, Relaxed);
-    let due_in = step.next_due_ms.map(|due| Duration::from_millis(due.saturating_sub(unix_ms())));
-    due_in.map(|due| due.max(started.elapsed() * REST_FACTOR))
+    server.expire_lag.record(&step);
+    let elapsed = started.elapsed();
+    server.expire_lag.busy_us.fetch_add(elapsed.as_micros() as u64, Relaxed);
+    if step.has_more {
+        return Some(if step.lag_max_ms > BACKLOG_MS { Duration::ZERO } else { elapsed });
+    }
+    server.expire_lag.now_ms.store(0, Relaxed);
+    engine.keyspace.arm().map(|due| Duration::from_millis(due.saturating_sub(unix_ms())).max(elapsed))
+}
+
+/// How late keys are deleted.
+#[derive(Debug, Default)]
+pub struct ExpireLag {
+    /// In the last step; zero when nothing is past due.
+    pub now_ms: AtomicU64,
+    /// The longest since the counters were reset.
+    pub max_ms: AtomicU64,
+    /// Of all keys together.
+    pub sum_ms: AtomicU64,
+    /// Time spent on deleting.
+    pub busy_us: AtomicU64,
+}
+
+impl ExpireLag {
+    fn record(&self, step: &pando_keyspace::ExpireStep) {
+        self.now_ms.store(step.lag_max_ms, Relaxed);
+        self.max_ms.fetch_max(step.lag_max_ms, Relaxed);
+        self.sum_ms.fetch_add(step.lag_sum_ms, Relaxed);
+    }
 }
 
 /// The thread's body.
 pub fn run(server: &Arc<Server>) {
+    let ringer = Arc::downgrade(server);
+    server.engine.keyspace.on_nearer_due(Box::new(move || {
+        if let Some(server) = ringer.upgrade() {
+            server.cron.ring();
+        }
+    }));
     let mut sampler = Sampler::new();
+    let mut defrag = Defrag::default();
     loop {
         let due = expire(server);
+        let defrag_in = defrag.step(server);
         let is_active = sampler.sample(server);
-        // Keys that get a due time before the next one do not ring: they wait for the end of this sleep at most.
         let longest = if is_active { LONGEST_SLEEP } else { IDLE_SLEEP };
-        if server.cron.sleep(due.map_or(longest, |due| due.min(longest))) {
+        let sleep = [due, defrag_in].into_iter().flatten().fold(longest, Duration::min);
+        if server.cron.sleep(sleep) {
             return;
         }
     }

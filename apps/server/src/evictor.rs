@@ -147,11 +147,12 @@ impl Pace {
         self.note_growth(used, evicted);
         let headroom = self.headroom(limit);
         let target = limit - headroom;
-        let (is_behind, spent) = if settings.maxmemory_policy != EvictionPolicy::NoEviction && engine.may_evict(&settings) {
-            self.evict(server, &settings, target)
-        } else {
-            (false, Duration::ZERO)
-        };
+        let (is_behind, spent) =
+            if settings.maxmemory_policy != EvictionPolicy::NoEviction && engine.may_evict(&settings) {
+                self.evict(server, &settings, target)
+            } else {
+                (false, Duration::ZERO)
+            };
         let used = engine.counted_memory();
         engine.settle_memory(limit, used);
         let state = &engine.eviction;
@@ -236,8 +237,7 @@ fn evict_clients(server: &Server, limit: u64) {
 pub fn run(server: &Arc<Server>) {
     // Where cores are short, workers go first: they can evict for themselves.
     os::lower_priority();
-    let mut pace =
-        Pace { last_at: Instant::now(), last_used: 0, last_evicted: 0, growth: 0.0, measured_at: None };
+    let mut pace = Pace { last_at: Instant::now(), last_used: 0, last_evicted: 0, growth: 0.0, measured_at: None };
     pace.last_used = server.engine.counted_memory();
     loop {
         let sleep = pace.turn(server);

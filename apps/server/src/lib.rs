@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   boot ─► Server (shared) ─┬─ worker threads: net + data/session     one epoll loop each
-//!                            ├─ cron thread: expiry, rates
+//!                            ├─ cron thread: expiry, compaction, rates
 //!                            ├─ evictor thread: room below maxmemory
 //!                            ├─ replication runtime (tokio): data/replication
 //!                            └─ cluster runtime (tokio): control/agent, in cluster mode
@@ -16,6 +16,7 @@ mod cluster;
 mod commands;
 pub mod config;
 mod cron;
+mod defrag;
 mod evictor;
 mod info;
 mod logging;
@@ -25,5 +26,5 @@ mod replication;
 pub mod server;
 mod worker;
 
-pub use info::allocator::enable as enable_allocator_stats;
 pub use boot::{Running, StartError, main, start};
+pub use info::allocator::enable as enable_allocator_stats;

@@ -30,7 +30,8 @@ fn config_of(values: &Values) -> ReplicationConfig {
         repl_backlog_ttl: seconds("repl-backlog-ttl"),
         repl_ping_replica_period: seconds("repl-ping-replica-period"),
         repl_timeout: seconds("repl-timeout"),
-        replica_output_limit: crate::config::kind::output_limits(values.named("client-output-buffer-limit"))[1].hard_bytes,
+        replica_output_limit: crate::config::kind::output_limits(values.named("client-output-buffer-limit"))[1]
+            .hard_bytes,
         min_replicas_max_lag: seconds("min-replicas-max-lag"),
         primary_user: text("primaryuser").map(String::into_bytes),
         primary_auth: text("primaryauth").map(String::into_bytes),

@@ -110,6 +110,10 @@ pub struct Server {
     pub cron: crate::cron::Alarm,
     /// Wakes the evictor thread.
     pub evictor: crate::evictor::Bell,
+    /// How late keys expire.
+    pub expire_lag: crate::cron::ExpireLag,
+    /// What compaction did.
+    pub defrag: crate::defrag::DefragStats,
 }
 
 /// Servers of this process by the address of their engine, because a command's handler is a plain function that is
@@ -161,7 +165,7 @@ impl Server {
         self.replication.accept(handed);
     }
 
-    /// Bytes allocated, from the allocator if it can tell, else what the keyspace counts.
+    /// Bytes allocated on the heap and in the slab, if the allocator can tell, else what the keyspace counts.
     pub fn used_memory(&self) -> u64 {
         let keyspace = &self.engine.keyspace;
         // The slab is mapped past the allocator; what waits free in it does not count, as with the allocator.

@@ -187,7 +187,10 @@ fn configuration_is_shown_changed_and_refused() {
     client.check("CONFIG REWRITE", "-ERR The server is running without a config file");
     client.check("CONFIG SET requirepass secret", "+OK");
     server.client().check("GET a", "-NOAUTH Authentication required.");
-    client.check("CONFIG SET dir /", "-ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config");
+    client.check(
+        "CONFIG SET dir /",
+        "-ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config",
+    );
 }
 
 #[test]
@@ -242,4 +245,33 @@ fn a_replica_follows_and_is_promoted() {
     to_primary.check("WAIT 1 10000", ":1");
     to_replica.check("REPLICAOF NO ONE", "+OK");
     to_replica.check("SET a 1", "+OK");
+}
+
+#[test]
+fn requests_and_replies_beyond_the_limits_close_the_client() {
+    let server = TestServer::start(&["--client-query-buffer-limit", "1mb"]);
+    let mut other = server.client();
+    let mut client = server.client();
+    // Closed as soon as the length is known: not even the value has to arrive.
+    client.send_raw(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2000000\r\nab");
+    assert_eq!(client.reply(), None);
+    other.check(&format!("SET v {}", "x".repeat(100_000)), "+OK");
+    other.send_raw(b"CONFIG SET client-output-buffer-limit \"normal 50000 0 0\"\r\n");
+    assert_eq!(other.reply().map(|r| show(&r)).as_deref(), Some("+OK"));
+    // The reply would have fitted into the socket; the client sees nothing of it.
+    let mut client = server.client();
+    client.send("GET v");
+    assert_eq!(client.reply(), None);
+    other.check("STRLEN v", ":100000");
+}
+
+#[test]
+fn a_killed_client_executes_nothing_more() {
+    let server = TestServer::start(&[]);
+    let (mut one, mut two) = (server.client(), server.client());
+    one.check("PING", "+PONG");
+    two.check("CLIENT KILL ID 1", ":1");
+    one.send("SET k 1");
+    assert_eq!(one.reply(), None);
+    two.check("EXISTS k", ":0");
 }

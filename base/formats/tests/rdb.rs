@@ -113,7 +113,10 @@ fn long_lengths_and_large_values() {
 fn what_is_skipped_and_what_is_refused() {
     let image = |body: &[u8]| [b"VALKEY080", body, &[0xff], &[0; 8]].concat();
     // Idle, frequency, slot info, module data, seconds.
-    let skipped = [0xf8, 5, 0xf9, 9, 0xf4, 1, 2, 3, 0xf7, 0x81, 0, 0, 0, 0, 0, 0, 0, 9, 2, 2, 5, 1, b'x', 4, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let skipped = [
+        0xf8, 5, 0xf9, 9, 0xf4, 1, 2, 3, 0xf7, 0x81, 0, 0, 0, 0, 0, 0, 0, 9, 2, 2, 5, 1, b'x', 4, 0, 0, 0, 0, 0, 0, 0,
+        0, 0,
+    ];
     let body = [&skipped[..], &[0xfd, 1, 0, 0, 0, 0, 1, b'k', 1, b'v']].concat();
     let (items, _) = read_in_pieces(&image(&body), 1).expect("only skippable things");
     assert_eq!(items.last(), Some(&RdbItem::End { summed: false }));
@@ -127,7 +130,10 @@ fn what_is_skipped_and_what_is_refused() {
         (image(&[0xf3, 0]), "unsupported RDB opcode 243 (slot-import)"),
         (image(&[100, 0]), "unsupported RDB opcode 100 (unknown)"),
         (image(&[0, 0x82]), "corrupt RDB at byte 11: unknown length encoding"),
-        (image(&[0, 1, b'k', 0xc3, 3, 0x80, 255, 255, 255, 255, 1, 2, 3]), "corrupt RDB at byte 22: invalid LZF compressed string"),
+        (
+            image(&[0, 1, b'k', 0xc3, 3, 0x80, 255, 255, 255, 255, 1, 2, 3]),
+            "corrupt RDB at byte 22: invalid LZF compressed string",
+        ),
     ] {
         let error = read_in_pieces(&bytes, bytes.len()).expect_err(message);
         assert_eq!(error.to_string(), message);

@@ -2,7 +2,10 @@
 //! Properties of maps: a delta leads from one map to the other, what is invalid is refused, both kinds
 //! of serde format bring a map back.
 
-use crate::{ClusterId, ClusterMap, Delta, DeltaError, Incarnation, MapParts, Node, NodeFlag, NodeId, Role, RootSet, Shard, ShardId, Slot, SlotSet, TopologyVersion, changes_between};
+use crate::{
+    ClusterId, ClusterMap, Delta, DeltaError, Incarnation, MapParts, Node, NodeFlag, NodeId, Role, RootSet, Shard,
+    ShardId, Slot, SlotSet, TopologyVersion, changes_between,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -165,7 +165,14 @@ fn hits(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-fn hit_ratio(options: &Options, software: Software, policy: &str, ttl_s: u64, drift: bool, seed: u64) -> Result<(f64, f64), String> {
+fn hit_ratio(
+    options: &Options,
+    software: Software,
+    policy: &str,
+    ttl_s: u64,
+    drift: bool,
+    seed: u64,
+) -> Result<(f64, f64), String> {
     const BATCH: u64 = 50;
     let node = Node::start(software, &["--maxmemory-policy", policy, "--lfu-decay-time", "1"])?;
     let mut client = node.client();
@@ -178,7 +185,9 @@ fn hit_ratio(options: &Options, software: Software, policy: &str, ttl_s: u64, dr
             pando_resp::encode_command(out, &[b"SET", key.as_bytes(), &value, b"PX", ttl.to_string().as_bytes()]);
         }
     };
-    let ttl_of = |rank: usize| if ttl_s == 0 { 0 } else { ttl_s * 1000 + 1_000_000 * (TRACE_KEYS - rank) as u64 / TRACE_KEYS as u64 };
+    let ttl_of = |rank: usize| {
+        if ttl_s == 0 { 0 } else { ttl_s * 1000 + 1_000_000 * (TRACE_KEYS - rank) as u64 / TRACE_KEYS as u64 }
+    };
     for first in (0..TRACE_KEYS / 3).step_by(500) {
         let mut batch = Vec::new();
         let keys = first..(first + 500).min(TRACE_KEYS / 3);
@@ -266,18 +275,21 @@ fn calm(options: &Options) -> Result<(), String> {
     let row = |name: &str, field: fn(&Calm) -> f64| {
         vec![name.to_owned(), format!("{:.2}", of(0, field)), format!("{:.2}", of(1, field))]
     };
-    table::print(&["", "Pando", "Valkey"], &[
-        row("p99.9 without load, ms", |each| each.calm_p999_ms),
-        row("p99.9 under the loader below the limit, ms", |each| each.below_p999_ms),
-        row("p99.9 under the loader at the limit, ms", |each| each.loaded_p999_ms),
-        row("longest at the limit, ms", |each| each.loaded_max_ms),
-        row("ratio at the limit to below it", |each| each.loaded_p999_ms / each.below_p999_ms),
-        row("ratio at the limit to without load", |each| each.loaded_p999_ms / each.calm_p999_ms),
-        row("used_memory beyond the limit, %", |each| each.overshoot_percent),
-        row("loader, thousand writes/s", |each| each.writes_per_s / 1000.0),
-        row("writes refused", |each| each.refused as f64),
-        row("keys evicted by writers", |each| each.by_writers as f64),
-    ]);
+    table::print(
+        &["", "Pando", "Valkey"],
+        &[
+            row("p99.9 without load, ms", |each| each.calm_p999_ms),
+            row("p99.9 under the loader below the limit, ms", |each| each.below_p999_ms),
+            row("p99.9 under the loader at the limit, ms", |each| each.loaded_p999_ms),
+            row("longest at the limit, ms", |each| each.loaded_max_ms),
+            row("ratio at the limit to below it", |each| each.loaded_p999_ms / each.below_p999_ms),
+            row("ratio at the limit to without load", |each| each.loaded_p999_ms / each.calm_p999_ms),
+            row("used_memory beyond the limit, %", |each| each.overshoot_percent),
+            row("loader, thousand writes/s", |each| each.writes_per_s / 1000.0),
+            row("writes refused", |each| each.refused as f64),
+            row("keys evicted by writers", |each| each.by_writers as f64),
+        ],
+    );
     Ok(())
 }
 
@@ -311,7 +323,8 @@ fn paced(node: &Node, options: &Options, stop: &AtomicBool) -> Result<Vec<Durati
         }
         n += 1;
         let key = format!("paced:{}", n % 100);
-        let reply = if n.is_multiple_of(2) { client.text(&["SET", &key, "value"]) } else { client.text(&["GET", &key]) };
+        let reply =
+            if n.is_multiple_of(2) { client.text(&["SET", &key, "value"]) } else { client.text(&["GET", &key]) };
         reply.map_err(text)?;
         latencies.push(due.elapsed());
     }

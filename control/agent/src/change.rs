@@ -232,10 +232,7 @@ impl Flow {
                 let batch = Command::Batch(vec![
                     Command::Init { cluster_id: cluster },
                     Command::Join { node, shard },
-                    Command::SetRoots {
-                        voters: BTreeMap::from([(me, voter)]),
-                        expect_since: Default::default(),
-                    },
+                    Command::SetRoots { voters: BTreeMap::from([(me, voter)]), expect_since: Default::default() },
                 ]);
                 if group.propose(self.proposal(batch)).await.is_ok() {
                     self.until(Instant::now() + Duration::from_secs(1), |v| v.myself().is_some()).await;
@@ -271,11 +268,7 @@ impl Flow {
                 }
                 Some(_) => {}
             }
-            let command = Command::Register {
-                node: view.identity.node,
-                incarnation: view.identity.incarnation,
-                info,
-            };
+            let command = Command::Register { node: view.identity.node, incarnation: view.identity.incarnation, info };
             let deadline = Instant::now() + Duration::from_secs(5);
             match self.propose(&self.proposal(command), None, deadline).await {
                 Ok((_, version)) => self.reach(cluster, version, deadline).await,

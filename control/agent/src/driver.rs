@@ -72,11 +72,7 @@ pub(crate) fn heartbeat_ms(lease_ms: u64) -> u64 {
 }
 
 /// Starts an agent on this runtime: see [`crate::Agent::start`].
-pub(crate) async fn start(
-    config: AgentConfig,
-    plane: Arc<dyn DataPlane>,
-    env: Env,
-) -> Result<AgentHandle, AgentError> {
+pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: Env) -> Result<AgentHandle, AgentError> {
     let file = StateFile::new(env.clone(), &config);
     let in_file = |source| AgentError::State { path: file.path().display().to_string(), source };
     let loaded = file.load().await.map_err(in_file)?;
@@ -91,16 +87,14 @@ pub(crate) async fn start(
 
     let host = if config.bind.is_empty() { "0.0.0.0" } else { &config.bind };
     let listener = env.net.listen(host, config.cluster_port).await;
-    let listener =
-        listener.map_err(|source| AgentError::Listen { port: config.cluster_port, source })?;
+    let listener = listener.map_err(|source| AgentError::Listen { port: config.cluster_port, source })?;
 
     let (events, received) = mpsc::unbounded_channel();
     let (asks, asked) = mpsc::unbounded_channel();
     let (store, stores) = mpsc::unbounded_channel();
     tokio::spawn(write_states(file.clone(), stores, events.clone()));
 
-    let identity =
-        Identity { cluster: state.cluster, node: state.node, incarnation: state.incarnation };
+    let identity = Identity { cluster: state.cluster, node: state.node, incarnation: state.incarnation };
     let map = match &state.map {
         Some(map) if map.cluster_id() == state.cluster => map.clone(),
         _ => Arc::new(ClusterMap::empty(state.cluster)),
@@ -148,12 +142,8 @@ pub(crate) async fn start(
         info: info.clone(),
     };
     driver.begin().await?;
-    driver.listener = Some(tokio::spawn(net::listen(
-        listener,
-        door_seen,
-        driver.conn_config.clone(),
-        driver.events.clone(),
-    )));
+    driver.listener =
+        Some(tokio::spawn(net::listen(listener, door_seen, driver.conn_config.clone(), driver.events.clone())));
     tokio::spawn(driver.run(received, asked));
     Ok(AgentHandle { asks, info })
 }
@@ -161,11 +151,7 @@ pub(crate) async fn start(
 impl Driver {
     /// Who this process is at the moment.
     pub fn identity(&self) -> Identity {
-        Identity {
-            cluster: self.state.cluster,
-            node: self.state.node,
-            incarnation: self.state.incarnation,
-        }
+        Identity { cluster: self.state.cluster, node: self.state.node, incarnation: self.state.incarnation }
     }
 
     /// What flows need.
@@ -178,11 +164,7 @@ impl Driver {
         }
     }
 
-    async fn run(
-        mut self,
-        mut events: mpsc::UnboundedReceiver<Event>,
-        mut asks: mpsc::UnboundedReceiver<Ask>,
-    ) {
+    async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>, mut asks: mpsc::UnboundedReceiver<Ask>) {
         let mut tick = tokio::time::interval(Duration::from_millis(heartbeat_ms(self.config.lease_ms)));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -377,11 +359,8 @@ impl Driver {
             .filter(|node| node.id != me && node.is_data && (!sharded || node.shard == own_shard))
             .cloned()
             .collect();
-        let message = pando_wire::messages::Message::Publish {
-            channel: channel.to_vec(),
-            message: message.to_vec(),
-            sharded,
-        };
+        let message =
+            pando_wire::messages::Message::Publish { channel: channel.to_vec(), message: message.to_vec(), sharded };
         for node in targets {
             let address = net::Address { host: node.host.clone(), port: node.cluster_port };
             let key = (LinkKind::Publish, node.id);
@@ -470,11 +449,7 @@ impl Driver {
 }
 
 /// The loop without handles.
-async fn tick_only(
-    driver: &mut Driver,
-    events: &mut mpsc::UnboundedReceiver<Event>,
-    tick: &mut tokio::time::Interval,
-) {
+async fn tick_only(driver: &mut Driver, events: &mut mpsc::UnboundedReceiver<Event>, tick: &mut tokio::time::Interval) {
     loop {
         tokio::select! {
             biased;
@@ -485,11 +460,7 @@ async fn tick_only(
 }
 
 /// Writes states in order; of several that wait only the last, because each holds everything.
-async fn write_states(
-    file: StateFile,
-    mut stores: mpsc::UnboundedReceiver<Store>,
-    events: Events,
-) {
+async fn write_states(file: StateFile, mut stores: mpsc::UnboundedReceiver<Store>, events: Events) {
     while let Some((mut state, done)) = stores.recv().await {
         let mut waiting: Vec<_> = done.into_iter().collect();
         while let Ok((newer, done)) = stores.try_recv() {

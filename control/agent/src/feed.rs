@@ -59,11 +59,7 @@ mod tests {
 
     fn map(version: u64) -> Arc<ClusterMap> {
         let empty = ClusterMap::empty(ClusterId::from_bytes([1; 20]));
-        let parts = MapParts {
-            version: TopologyVersion(version),
-            current_epoch: version,
-            ..empty.parts().clone()
-        };
+        let parts = MapParts { version: TopologyVersion(version), current_epoch: version, ..empty.parts().clone() };
         Arc::new(ClusterMap::new(parts).expect("valid"))
     }
 

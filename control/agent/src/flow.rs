@@ -57,11 +57,7 @@ impl View {
         let known: Vec<Contact> = self
             .map
             .voters()
-            .map(|(_, node)| Contact {
-                node: node.id,
-                host: node.host.clone(),
-                cluster_port: node.cluster_port,
-            })
+            .map(|(_, node)| Contact { node: node.id, host: node.host.clone(), cluster_port: node.cluster_port })
             .collect();
         if known.is_empty() { self.contacts.clone() } else { known }
     }
@@ -131,9 +127,7 @@ impl Flow {
     /// Waits until this node has the version (or belongs to another cluster, or the deadline).
     pub async fn reach(&self, cluster: ClusterId, version: TopologyVersion, deadline: Instant) {
         let mut view = self.view.clone();
-        let reached = view.wait_for(|view| {
-            view.identity.cluster != cluster || view.map.version() >= version
-        });
+        let reached = view.wait_for(|view| view.identity.cluster != cluster || view.map.version() >= version);
         tokio::time::timeout_at(deadline, reached).await.ok();
     }
 

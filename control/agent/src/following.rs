@@ -108,16 +108,15 @@ impl Driver {
     /// A majority of the roots has answered within the last lease.
     pub fn has_quorum(&self) -> bool {
         let now = self.env.clock.now_ms();
-        self.map.roots().is_quorum(|root| {
-            self.node.roots.get(root).is_some_and(|(at, _)| now < at + self.config.lease_ms)
-        })
+        self.map
+            .roots()
+            .is_quorum(|root| self.node.roots.get(root).is_some_and(|(at, _)| now < at + self.config.lease_ms))
     }
 
     /// Takes over a newer map of this cluster.
     pub fn adopt_map(&mut self, map: Arc<ClusterMap>) {
         let me = self.me();
-        let is_newer = map.cluster_id() == self.state.cluster
-            && (map.version() > self.map.version());
+        let is_newer = map.cluster_id() == self.state.cluster && (map.version() > self.map.version());
         if !is_newer {
             return;
         }
@@ -330,9 +329,8 @@ impl Driver {
         let now = self.env.clock.now_ms();
         let lease = self.node.lease.poll(now, &self.node.promise);
         let until = if self.state.joining.is_some() { 0 } else { lease.until_ms };
-        let is_connected = self.has_quorum()
-            || now < until
-            || self.node.beaten_ms.is_some_and(|at| now < at + self.config.lease_ms);
+        let is_connected =
+            self.has_quorum() || now < until || self.node.beaten_ms.is_some_and(|at| now < at + self.config.lease_ms);
         let cluster_ok = is_connected && self.is_covered();
         if until != self.node.lease_until_ms || cluster_ok != self.node.cluster_ok {
             self.node.lease_until_ms = until;
@@ -358,9 +356,11 @@ impl Driver {
             return self.map.slots_assigned() > 0;
         }
         self.map.slots_assigned() == SLOT_COUNT
-            && self.map.shards().values().all(|shard| {
-                shard.slots.is_empty() || self.map.node(&shard.primary).is_some_and(|node| !node.failed)
-            })
+            && self
+                .map
+                .shards()
+                .values()
+                .all(|shard| shard.slots.is_empty() || self.map.node(&shard.primary).is_some_and(|node| !node.failed))
     }
 
     /// From an accepted connection.
@@ -469,9 +469,7 @@ impl Driver {
         let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
         let (node, incarnation, events) = (peer.node, peer.incarnation, self.events.clone());
         tokio::spawn(async move {
-            let is_dead =
-                net::is_process_gone(&env, identity, node, incarnation, &address, &config, was_reached)
-                    .await;
+            let is_dead = net::is_process_gone(&env, identity, node, incarnation, &address, &config, was_reached).await;
             events.send(Event::Probed { node, incarnation, is_dead }).ok();
         });
     }
@@ -489,4 +487,3 @@ impl Driver {
         self.update_lease();
     }
 }
-

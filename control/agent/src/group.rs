@@ -88,10 +88,7 @@ impl Group {
 
     /// Commits; `Err` names the leader if another one is known. An unknown outcome is an error, too:
     /// whoever repeats it does so with the same request id.
-    pub async fn propose(
-        &self,
-        proposal: Proposal,
-    ) -> Result<(Outcome, TopologyVersion), Option<NodeId>> {
+    pub async fn propose(&self, proposal: Proposal) -> Result<(Outcome, TopologyVersion), Option<NodeId>> {
         match self.raft.propose(&proposal).await {
             Ok(done) => {
                 // The entry is applied; the map has its version or, without effect, an older one.
@@ -119,11 +116,7 @@ impl Group {
 
     /// Brings the members to these voters; one step or several, all safe to repeat. Of those that lose
     /// their vote the `kept` stay without one.
-    pub async fn become_voters(
-        &self,
-        voters: &BTreeMap<u64, RootAddress>,
-        kept: &BTreeSet<u64>,
-    ) -> Result<(), String> {
+    pub async fn become_voters(&self, voters: &BTreeMap<u64, RootAddress>, kept: &BTreeSet<u64>) -> Result<(), String> {
         let status = self.raft.status();
         for (voter, address) in voters {
             if !status.addresses.contains_key(voter) {

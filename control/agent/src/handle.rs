@@ -27,9 +27,7 @@ pub struct AgentHandle {
 impl AgentHandle {
     /// Queues a request; `reply` is called with its result (a final client text on refusal).
     pub fn submit(&self, request: Request, reply: Reply) {
-        if let Err(mpsc::error::SendError(Ask::Request(_, reply))) =
-            self.asks.send(Ask::Request(request, reply))
-        {
+        if let Err(mpsc::error::SendError(Ask::Request(_, reply))) = self.asks.send(Ask::Request(request, reply)) {
             reply(Err("ERR The cluster agent is shut down".into()));
         }
     }

@@ -74,12 +74,7 @@ impl Flow {
         }
     }
 
-    async fn meet_island(
-        &self,
-        address: &Address,
-        island: &Island,
-        deadline: Instant,
-    ) -> Result<(), ProposeError> {
+    async fn meet_island(&self, address: &Address, island: &Island, deadline: Instant) -> Result<(), ProposeError> {
         let view = self.view();
         if island.cluster == view.identity.cluster {
             return Ok(());
@@ -145,14 +140,10 @@ impl Flow {
         let node = own_node(&self.config, &view.identity, view.host.clone(), None);
         // Its member of the new root group is made after the join, and registered then.
         let shard = node.is_data.then(|| match view.map.shard_of(&node.id) {
-            Some(shard) => {
-                JoinShard { id: shard.id, epoch: shard.epoch, slots: shard.slots.clone() }
+            Some(shard) => JoinShard { id: shard.id, epoch: shard.epoch, slots: shard.slots.clone() },
+            None => {
+                JoinShard { id: ShardId::random(|bytes| self.env.rng.fill(bytes)), epoch: 0, slots: Default::default() }
             }
-            None => JoinShard {
-                id: ShardId::random(|bytes| self.env.rng.fill(bytes)),
-                epoch: 0,
-                slots: Default::default(),
-            },
         });
         let command = Command::Join { node, shard };
         let proposal = Proposal { request: RequestId(intent.request), command };

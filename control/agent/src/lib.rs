@@ -26,8 +26,7 @@ use std::sync::Arc;
 use pando_env::Env;
 
 pub use api::{
-    AgentConfig, AgentError, AgentInfo, Answer, DataPlane, DataStatus, FailoverMode, LinkInfo,
-    Request, Roles, SetSlot,
+    AgentConfig, AgentError, AgentInfo, Answer, DataPlane, DataStatus, FailoverMode, LinkInfo, Request, Roles, SetSlot,
 };
 pub use handle::{AgentHandle, Reply};
 
@@ -37,11 +36,7 @@ pub struct Agent;
 impl Agent {
     /// Starts an agent on the current tokio runtime (the simulator, tests). Returns once the state
     /// file is read and the cluster port is open; before that `plane` got the last known map.
-    pub async fn start(
-        config: AgentConfig,
-        plane: Arc<dyn DataPlane>,
-        env: Env,
-    ) -> Result<AgentHandle, AgentError> {
+    pub async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: Env) -> Result<AgentHandle, AgentError> {
         driver::start(config, plane, env).await
     }
 

@@ -52,9 +52,8 @@ impl Links {
 
     /// Makes the links of `kind` exactly these; an unchanged one stays as it is.
     pub fn want(&mut self, kind: LinkKind, wanted: &BTreeMap<NodeId, Address>, identity: Identity) {
-        self.links.retain(|(k, node), link| {
-            *k != kind || wanted.get(node).is_some_and(|address| *address == link.address)
-        });
+        self.links
+            .retain(|(k, node), link| *k != kind || wanted.get(node).is_some_and(|address| *address == link.address));
         for (node, address) in wanted {
             self.open((kind, *node), address, identity);
         }

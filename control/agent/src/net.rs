@@ -12,8 +12,7 @@ use pando_env::{BoxListener, Env};
 use pando_topology::{Incarnation, NodeId};
 use pando_wire::messages::{CALL, Call, MESSAGE, Message, Reply};
 use pando_wire::{
-    Conn, ConnConfig, Frame, Handler, Hello, Identity, NoHandler, Purpose, WireError, decode_body,
-    encode_body,
+    Conn, ConnConfig, Frame, Handler, Hello, Identity, NoHandler, Purpose, WireError, decode_body, encode_body,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -53,10 +52,7 @@ const RECONNECT_MAX: Duration = Duration::from_millis(250);
 
 /// Limits of all the agent's connections.
 pub(crate) fn conn_config(lease_ms: u64) -> ConnConfig {
-    ConnConfig {
-        connect_timeout: Duration::from_millis((lease_ms / 4).clamp(100, 1000)),
-        ..ConnConfig::default()
-    }
+    ConnConfig { connect_timeout: Duration::from_millis((lease_ms / 4).clamp(100, 1000)), ..ConnConfig::default() }
 }
 
 struct LinkHandler {
@@ -95,9 +91,8 @@ pub(crate) async fn keep_link(
     let mut pause = RECONNECT_MIN;
     loop {
         let handler = Arc::new(LinkHandler { key, generation, events: events.clone() });
-        let connected = Conn::connect(
-            &env, &address.host, address.port, identity, purpose, Some(key.1), &config, handler,
-        );
+        let connected =
+            Conn::connect(&env, &address.host, address.port, identity, purpose, Some(key.1), &config, handler);
         match connected.await {
             Ok(conn) if conn.peer().cluster == identity.cluster => {
                 pause = RECONNECT_MIN;
@@ -125,17 +120,9 @@ pub(crate) async fn call(
     deadline: Duration,
 ) -> Result<Reply, WireError> {
     let config = ConnConfig { connect_timeout: deadline.min(Duration::from_secs(1)), ..ConnConfig::default() };
-    let conn = Conn::connect(
-        env,
-        &address.host,
-        address.port,
-        identity,
-        Purpose::Call,
-        None,
-        &config,
-        Arc::new(NoHandler),
-    )
-    .await?;
+    let conn =
+        Conn::connect(env, &address.host, address.port, identity, Purpose::Call, None, &config, Arc::new(NoHandler))
+            .await?;
     let reply = conn.call(CALL, question, deadline).await;
     conn.close();
     reply
@@ -153,13 +140,7 @@ pub(crate) enum Look {
 }
 
 /// Looks who answers at an address.
-pub(crate) async fn look(
-    env: &Env,
-    identity: Identity,
-    node: NodeId,
-    address: &Address,
-    config: &ConnConfig,
-) -> Look {
+pub(crate) async fn look(env: &Env, identity: Identity, node: NodeId, address: &Address, config: &ConnConfig) -> Look {
     let handler = Arc::new(NoHandler);
     let (host, port) = (&address.host, address.port);
     match Conn::connect(env, host, port, identity, Purpose::Probe, None, config, handler).await {
@@ -239,12 +220,7 @@ pub(crate) struct Door {
 }
 
 /// Accepts connections until aborted.
-pub(crate) async fn listen(
-    mut listener: BoxListener,
-    door: watch::Receiver<Door>,
-    config: ConnConfig,
-    events: Events,
-) {
+pub(crate) async fn listen(mut listener: BoxListener, door: watch::Receiver<Door>, config: ConnConfig, events: Events) {
     let mut next_id: ConnId = 0;
     loop {
         let (stream, addr) = match listener.accept().await {

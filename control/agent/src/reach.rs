@@ -58,9 +58,9 @@ impl Reach {
 
     /// Whether this process has answered at this address.
     pub fn is_reached(&self, node: &NodeId, incarnation: Incarnation, address: &Address) -> bool {
-        self.nodes.get(node).is_some_and(|tried| {
-            tried.is_reached && (tried.incarnation, &tried.address) == (incarnation, address)
-        })
+        self.nodes
+            .get(node)
+            .is_some_and(|tried| tried.is_reached && (tried.incarnation, &tried.address) == (incarnation, address))
     }
 
     /// Forgets nodes that are not in the map any more.

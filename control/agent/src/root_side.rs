@@ -125,9 +125,9 @@ impl Driver {
     pub fn counts_as_failed(&self, node: &NodeId) -> bool {
         let now = self.env.clock.now_ms();
         let me = self.state.node;
-        self.root.as_ref().is_some_and(|root| {
-            root.evidence.state(now, &me, node).is_some_and(|state| state.is_failed())
-        })
+        self.root
+            .as_ref()
+            .is_some_and(|root| root.evidence.state(now, &me, node).is_some_and(|state| state.is_failed()))
     }
 
     /// Proposes what the evidence asks for; one batch at a time.
@@ -300,18 +300,13 @@ impl Driver {
         }
         let since = map.roots().since;
         let address = |id: &NodeId| {
-            map.node(id).map(|node| RootAddress {
-                node: *id,
-                host: node.host.clone(),
-                port: node.cluster_port,
-            })
+            map.node(id).map(|node| RootAddress { node: *id, host: node.host.clone(), port: node.cluster_port })
         };
         let voters: BTreeMap<u64, RootAddress> =
             map.roots().voters.iter().filter_map(|(id, voter)| Some((*voter, address(id)?))).collect();
         // The promises of the former voters count until the exchange is settled. One that restarts
         // meanwhile can give none before it knows what is committed, so it goes on hearing of it.
-        let kept: BTreeSet<u64> =
-            map.roots().previous.iter().flat_map(|previous| previous.values().copied()).collect();
+        let kept: BTreeSet<u64> = map.roots().previous.iter().flat_map(|previous| previous.values().copied()).collect();
         let wanted: BTreeSet<u64> = map.roots().voters.values().copied().collect();
         let is_same = group.has_members(&wanted, &kept);
         if !is_same {
@@ -347,9 +342,11 @@ impl Driver {
         let has_applied = |id: &NodeId, for_ms| applied.borrow_mut().has_applied_for(now, id, since, for_ms);
         // The group exchanges its voters when a majority of the former ones knows of it. That it has
         // done so then proves it to any later leader, even when those former voters are gone.
-        let may_exchange = map.roots().previous.as_ref().is_none_or(|previous| {
-            previous.keys().filter(|id| has_applied(id, 0)).count() * 2 > previous.len()
-        });
+        let may_exchange = map
+            .roots()
+            .previous
+            .as_ref()
+            .is_none_or(|previous| previous.keys().filter(|id| has_applied(id, 0)).count() * 2 > previous.len());
         let is_exchanged = root.exchanged.is_some_and(|(_, at)| now >= at.saturating_add(lease_ms));
         // A new voter that died before it got its vote must not hold up its own replacement.
         let is_stuck = map.roots().voters.keys().any(is_gone);

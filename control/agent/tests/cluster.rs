@@ -126,8 +126,7 @@ impl Node {
     /// Accepts writes now.
     fn writes(&self) -> bool {
         let state = self.plane.lock();
-        let is_primary =
-            state.view.as_ref().is_some_and(|(map, me)| map.role_of(me) == Some(Role::Primary));
+        let is_primary = state.view.as_ref().is_some_and(|(map, me)| map.role_of(me) == Some(Role::Primary));
         self.running.is_some() && is_primary && RealClock.now_ms() < state.lease_until_ms
     }
 }
@@ -209,9 +208,7 @@ fn an_island_serves_its_slots_alone() {
     assert_eq!(nodes[0].ask(Request::AddSlots(slots(0, 1))), Ok(Answer::Ok));
     let refused = nodes[0].ask(Request::AddSlots(slots(0, 2)));
     assert_eq!(refused, Err("ERR Slot 0 is already busy".into()));
-    within(Duration::from_secs(3), "it writes", &nodes, |nodes| {
-        nodes[0].writes() && nodes[0].plane.lock().cluster_ok
-    });
+    within(Duration::from_secs(3), "it writes", &nodes, |nodes| nodes[0].writes() && nodes[0].plane.lock().cluster_ok);
     assert!(matches!(nodes[0].ask(Request::ReadBarrier), Ok(Answer::Version(_))));
 }
 
@@ -235,9 +232,7 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     let leader = nodes[0].handle().info().leader;
     let victim = (0..3).find(|index| Some(nodes[*index].id()) != leader).expect("one is no leader");
     let heir = victim + 3;
-    within(Duration::from_secs(3), "the replica is known to be needed", &nodes, |nodes| {
-        nodes[victim].writes()
-    });
+    within(Duration::from_secs(3), "the replica is known to be needed", &nodes, |nodes| nodes[victim].writes());
     // The primary tells its replica with each beat.
     std::thread::sleep(Duration::from_millis(300));
     let start = Instant::now();
@@ -247,7 +242,8 @@ fn a_killed_primary_is_replaced_and_comes_back_as_a_replica() {
     println!("killed in {killed:?}, replaced after {:?}", start.elapsed());
     nodes[victim].start();
     within(Duration::from_secs(10), "it is back", &nodes, |nodes| {
-        formed(nodes, 3) && nodes[victim].map().is_some_and(|map| map.role_of(&nodes[victim].id()) == Some(Role::Replica))
+        formed(nodes, 3)
+            && nodes[victim].map().is_some_and(|map| map.role_of(&nodes[victim].id()) == Some(Role::Replica))
     });
     // And by request it becomes the primary again.
     within(Duration::from_secs(5), "the failover is accepted", &nodes, |nodes| {
@@ -271,7 +267,8 @@ fn all_nodes_restart_and_serve_again() {
         node.start();
     }
     within(Duration::from_secs(15), "everything is served", &nodes, |nodes| {
-        formed(nodes, 3) && (0..3).all(|index| nodes[index].writes() || nodes[3].writes())
+        formed(nodes, 3)
+            && (0..3).all(|index| nodes[index].writes() || nodes[3].writes())
             && nodes.iter().filter(|node| node.writes()).count() == 3
     });
     println!("served {:?} after all restarted", start.elapsed());

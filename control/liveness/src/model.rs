@@ -8,7 +8,10 @@
 //! after everything is healed: somebody holds one. Rules are broken on purpose to see that the
 //! check notices.
 
-use crate::{Ack, BeatAck, Heartbeat, Lease, NodeStatus, PrimaryBeat, PrimaryLease, ProofOfDeath, ReplicaPromise, RootLedger, Told};
+use crate::{
+    Ack, BeatAck, Heartbeat, Lease, NodeStatus, PrimaryBeat, PrimaryLease, ProofOfDeath, ReplicaPromise, RootLedger,
+    Told,
+};
 use pando_root_state::{Command, JoinShard, NodeInfo, PromoteReason, Proposal, RequestId, RootState};
 use pando_topology::{ClusterId, ClusterMap, Incarnation, Node, NodeId, ShardId, SlotSet, TopologyVersion};
 use std::collections::BTreeMap;

@@ -2,7 +2,10 @@
 //! Tables of commands and outcomes, and properties of the two written forms: random histories keep the
 //! invariants, survive the log form and the snapshot form, and replicas of the state agree.
 
-use crate::{Applied, Command, DecodeError, JoinShard, NodeInfo, Outcome, PromoteReason, Proposal, REQUESTS_MAX, RequestId, RootState, RootStep, SnapshotError, desired_voters, from_argv, next_root_step, to_argv};
+use crate::{
+    Applied, Command, DecodeError, JoinShard, NodeInfo, Outcome, PromoteReason, Proposal, REQUESTS_MAX, RequestId,
+    RootState, RootStep, SnapshotError, desired_voters, from_argv, next_root_step, to_argv,
+};
 use pando_topology::{ClusterId, ClusterMap, Incarnation, Node, NodeId, Role, ShardId, Slot, SlotSet, TopologyVersion};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

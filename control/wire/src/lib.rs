@@ -13,6 +13,6 @@ pub mod messages;
 pub use conn::{Conn, ConnConfig, Handler, Hello, Identity, NoHandler, Purpose};
 pub use error::WireError;
 pub use frame::{
-    BODY_BYTES_MAX, ClusterId, Frame, FrameReader, FrameWriter, HEADER_BYTES, Header, Kind,
-    PROTOCOL, decode_body, encode_body, flags, kinds,
+    BODY_BYTES_MAX, ClusterId, Frame, FrameReader, FrameWriter, HEADER_BYTES, Header, Kind, PROTOCOL, decode_body,
+    encode_body, flags, kinds,
 };

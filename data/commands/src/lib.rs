@@ -44,7 +44,9 @@ pub use effects::{Effects, Event, EventClass, Propagation, WholeChange};
 pub use error::CommandError;
 pub use key_positions::{KeyError, KeyPosition, KeyVec, keys_of};
 pub use object::reply_help;
-pub use registry::{Exec, Lookup, Registry, RenameError, SessionCommandId, UnknownRow, unknown_command_error, unknown_subcommand_error};
+pub use registry::{
+    Exec, Lookup, Registry, RenameError, SessionCommandId, UnknownRow, unknown_command_error, unknown_subcommand_error,
+};
 pub use spec::{
     AclCategories, ArgDoc, BeginSearch, CATEGORY_NAMES, COMMAND_ID_COUNT, COMMANDS, CommandSpec, FLAG_NAMES, FindKeys,
     Flags, KEY_FLAG_NAMES, KeyFlags, KeySpec, find_spec, touches_all,

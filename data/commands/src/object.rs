@@ -16,7 +16,6 @@ pub(crate) const TABLE: &[Row] = &[
     row("object|refcount", refcount),
     row("object|help", object_help),
     row("memory|usage", memory_usage),
-    row("memory|help", memory_help),
 ];
 
 /// Facts about a live key; counts as a reader's lookup.
@@ -119,19 +118,6 @@ fn object_help(ctx: &mut Ctx<'_, '_>, _args: Args<'_>) -> Result<(), CommandErro
             "REFCOUNT <key>",
             "    Return the number of references of the value associated with the specified",
             "    <key>.",
-        ],
-    );
-    Ok(())
-}
-
-fn memory_help(ctx: &mut Ctx<'_, '_>, _args: Args<'_>) -> Result<(), CommandError> {
-    reply_help(
-        ctx.reply,
-        "MEMORY",
-        &[
-            "USAGE <key> [SAMPLES <count>]",
-            "    Return memory in bytes used by <key> and its value. Nested values are",
-            "    sampled up to <count> times (default: 5, 0 means sample all).",
         ],
     );
     Ok(())

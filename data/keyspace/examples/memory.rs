@@ -7,6 +7,9 @@ use pando_keyspace::{Keyspace, KeyspaceConfig, StrHint, Ttl};
 use pando_topology::Slot;
 use std::time::{Instant, SystemTime};
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
@@ -24,8 +27,8 @@ fn main() {
         let key = format!("key:{number:012}");
         let mut guard = keyspace.lock_one(Slot::of_key(key.as_bytes()));
         guard.set_now(now_ms);
-        // One to two hours ahead, spread out.
-        let due = now_ms + 3_600_000 + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 3_600_000;
+        // One to 24 hours ahead, spread out.
+        let due = now_ms + 3_600_000 + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (23 * 3_600_000);
         let ttl = if with_ttl { Ttl::At(due) } else { Ttl::Clear };
         guard.db(0).set_str(key.as_bytes(), &value, ttl, StrHint::Auto);
     }

@@ -86,7 +86,11 @@ impl Db<'_> {
 
     /// Whether the key is there, but past due.
     pub fn is_expired(&mut self, key: &[u8]) -> bool {
-        let now_ms = self.state.now_ms;
+        let (now_ms, db) = (self.state.now_ms, self.db);
+        // Most slots have no key that could be, which spares a lookup before each write.
+        if self.slot(key).db(db).is_none_or(|data| data.volatile == 0) {
+            return false;
+        }
         self.find(hash_key(key), key).is_some_and(|found| found.entry.is_due(now_ms))
     }
 
@@ -311,8 +315,9 @@ impl Db<'_> {
             return true;
         }
         self.keyspace.walk.before_change(db, old);
-        if let (Some(due), Some(old_due)) = (at_ms, old.expire_at()) {
-            old.set_due(due);
+        if let (Some(due), Some(old_due)) = (at_ms, old.expire_at())
+            && old.try_set_due(due)
+        {
             let slot = self.slot(key);
             slot.is_dirty = true;
             let data = slot.db_mut(db);

@@ -297,7 +297,9 @@ fn score(policy: EvictionPolicy, keyspace: &Keyspace, entry: Entry, now_ms: u64)
             let used_s = (now_ms / 1000).saturating_sub(access.idle_s(entry.access(), now_ms));
             u64::MAX - used_s
         }
-        EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu => 255 - u64::from(access.freq(entry.access(), now_ms)),
+        EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu => {
+            255 - u64::from(access.freq(entry.access(), now_ms))
+        }
         EvictionPolicy::VolatileTtl => u64::MAX - entry.expire_at().unwrap_or(u64::MAX),
         EvictionPolicy::AllkeysRandom | EvictionPolicy::VolatileRandom | EvictionPolicy::NoEviction => 0,
     }

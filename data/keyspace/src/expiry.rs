@@ -6,6 +6,9 @@
 //! meant may be gone or have another TTL by now, so whoever works it off asks the table. Records that mean nothing are
 //! dropped when a bucket would have to grow and they are in the majority.
 //!
+//! All buckets lie in one array, the soonest at its end. A record is added to a bucket by moving one record of each
+//! sooner bucket from its front to its back, so there is one allocation, and nothing is lost to many small ones.
+//!
 //! Invariant: every volatile entry has a record in a bucket that covers its due time. Called by `slot`.
 
 use crate::entry::Entry;
@@ -21,51 +24,82 @@ fn tick_of(ms: u64) -> u64 {
     ms >> TICK_BITS
 }
 
-struct Bucket {
-    /// First tick, and in the low byte 255 - level: coarser sorts first, so that it is emptied before its parts.
-    order: u64,
-    hashes: Vec<u32>,
-}
+/// First tick and level of a bucket. In the low byte 255 - level: coarser sorts first, so that it is emptied before its
+/// parts.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Default)]
+struct Span(u64);
 
-impl Bucket {
-    fn start(&self) -> u64 {
-        self.order >> 8
+impl Span {
+    fn start(self) -> u64 {
+        self.0 >> 8
     }
 
-    fn covers(&self, tick: u64) -> bool {
-        let shift = (255 - (self.order & 255) as u32) * DIGIT_BITS;
+    fn covers(self, tick: u64) -> bool {
+        let shift = (255 - (self.0 & 255) as u32) * DIGIT_BITS;
         tick >> shift == self.start() >> shift
     }
 }
 
+/// Twelve bytes, because there are many slots.
+#[derive(Copy, Clone)]
+#[repr(C, packed(4))]
+struct Bucket {
+    span: Span,
+    /// Where its records end; they begin where those of the bucket before it end.
+    end: u32,
+}
+
+/// A bucket that was taken out to be emptied.
+#[derive(Default)]
+struct Emptying {
+    span: Span,
+    hashes: Vec<u32>,
+}
+
 #[derive(Default)]
 pub(crate) struct Expiry {
+    /// Farthest first; none is empty.
     buckets: Vec<Bucket>,
+    hashes: Vec<u32>,
     base: u64,
-    records: usize,
-    /// The bucket that is being emptied.
-    emptying: u64,
+    emptying: Option<Box<Emptying>>,
+}
+
+/// The capacity that follows on `capacity` in steps of jemalloc's size classes: four for each doubling.
+fn grown(capacity: usize) -> usize {
+    let step = capacity.checked_ilog2().map_or(4, |log| (1usize << log) / 4).max(4);
+    capacity + step
 }
 
 impl Expiry {
-    fn order_of(&self, tick: u64) -> u64 {
+    fn span_of(&self, tick: u64) -> Span {
         let tick = tick.max(self.base).min(u64::MAX >> 8);
         let level = match tick ^ self.base {
             0 => 0,
             differing => (63 - differing.leading_zeros()) / DIGIT_BITS,
         };
         let start = tick >> (level * DIGIT_BITS) << (level * DIGIT_BITS);
-        start << 8 | u64::from(255 - level)
+        Span(start << 8 | u64::from(255 - level))
+    }
+
+    fn first_start(&self) -> Option<u64> {
+        let emptying = self.emptying.as_ref().map(|emptying| emptying.span.start());
+        emptying.or_else(|| self.buckets.last().map(|bucket| { bucket.span }.start()))
     }
 
     /// When the first bucket wants work.
     pub(crate) fn next_due_ms(&self) -> u64 {
-        self.buckets.first().map_or(u64::MAX, |bucket| (bucket.start() + 1) << TICK_BITS)
+        self.first_start().map_or(u64::MAX, |start| (start + 1) << TICK_BITS)
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.buckets.capacity() * size_of::<Bucket>()
-            + self.buckets.iter().map(|bucket| bucket.hashes.capacity() * size_of::<u32>()).sum::<usize>()
+        let emptying =
+            self.emptying.as_ref().map_or(0, |it| size_of::<Emptying>() + it.hashes.capacity() * size_of::<u32>());
+        self.buckets.capacity() * size_of::<Bucket>() + self.hashes.capacity() * size_of::<u32>() + emptying
+    }
+
+    fn start_of(&self, index: usize) -> usize {
+        if index == 0 { 0 } else { self.buckets[index - 1].end as usize }
     }
 
     /// Records that the key's entry is due at `due_ms`. `old_due_ms` is what it was before; `volatile` counts entries
@@ -80,55 +114,68 @@ impl Expiry {
         table: &Table,
     ) {
         // Time may pass while all buckets are far: measure from now, or the new record would land in a coarse bucket.
-        let first = self.buckets.first().map_or(u64::MAX, Bucket::start);
+        let first = self.first_start().unwrap_or(u64::MAX);
         self.base = self.base.max(tick_of(now_ms).min(first));
-        let order = self.order_of(tick_of(due_ms));
+        let span = self.span_of(tick_of(due_ms));
         // A record that is already in the right bucket serves for the new time too.
-        if old_due_ms.is_some_and(|old| self.order_of(tick_of(old)) == order) {
+        if old_due_ms.is_some_and(|old| self.span_of(tick_of(old)) == span) {
             return;
         }
-        self.push(order, hash, volatile, Some(table));
+        self.push(span, hash, volatile, Some(table));
     }
 
-    fn push(&mut self, order: u64, hash: u32, volatile: usize, table: Option<&Table>) {
-        let index = match self.buckets.binary_search_by_key(&order, |bucket| bucket.order) {
+    fn push(&mut self, span: Span, hash: u32, volatile: usize, table: Option<&Table>) {
+        let index = match self.buckets.binary_search_by(|bucket| span.cmp(&{ bucket.span })) {
             Ok(index) => index,
             Err(index) => {
                 if self.buckets.len() == self.buckets.capacity() {
                     self.buckets.reserve_exact(self.buckets.len() / 4 + 1);
                 }
-                self.buckets.insert(index, Bucket { order, hashes: Vec::new() });
+                let end = self.start_of(index) as u32;
+                self.buckets.insert(index, Bucket { span, end });
                 index
             }
         };
-        if self.buckets[index].hashes.len() == self.buckets[index].hashes.capacity() {
+        if self.hashes.len() == self.hashes.capacity() {
             if let Some(table) = table
-                && self.records > volatile * 2 + 32
+                && self.hashes.len() > volatile * 2 + 32
             {
                 self.compact(index, table);
             }
-            let hashes = &mut self.buckets[index].hashes;
-            if hashes.len() == hashes.capacity() {
-                hashes.reserve_exact(hashes.len() / 8 + 4);
+            if self.hashes.len() == self.hashes.capacity() {
+                self.hashes.reserve_exact(grown(self.hashes.capacity()) - self.hashes.len());
             }
         }
-        self.buckets[index].hashes.push(hash);
-        self.records += 1;
+        // The gap at the end of the array wanders to the end of the bucket.
+        self.hashes.push(hash);
+        let mut gap = self.hashes.len() - 1;
+        for sooner in (index + 1..self.buckets.len()).rev() {
+            let front = self.start_of(sooner);
+            self.hashes[gap] = self.hashes[front];
+            self.buckets[sooner].end += 1;
+            gap = front;
+        }
+        self.hashes[gap] = hash;
+        self.buckets[index].end += 1;
     }
 
     /// Drops the bucket's records that stand for nothing.
     fn compact(&mut self, index: usize, table: &Table) {
-        let bucket = &mut self.buckets[index];
-        let mut hashes = std::mem::take(&mut bucket.hashes);
-        self.records -= hashes.len();
-        hashes.sort_unstable();
-        hashes.dedup();
-        hashes.retain(|&hash| {
-            let stands = |entry: Entry| entry.expire_at().is_some_and(|due| bucket.covers(tick_of(due)));
-            table.find_by(hash, stands).is_some()
-        });
-        self.records += hashes.len();
-        bucket.hashes = hashes;
+        let (start, end, span) = (self.start_of(index), self.buckets[index].end as usize, self.buckets[index].span);
+        let records = &mut self.hashes[start..end];
+        records.sort_unstable();
+        let (mut kept, mut last) = (0, None);
+        for at in 0..records.len() {
+            let hash = records[at];
+            let stands = |entry: Entry| entry.expire_at().is_some_and(|due| span.covers(tick_of(due)));
+            if last.replace(hash) != Some(hash) && table.find_by(hash, stands).is_some() {
+                records[kept] = hash;
+                kept += 1;
+            }
+        }
+        self.hashes.drain(start + kept..end);
+        let dropped = (end - start - kept) as u32;
+        self.buckets[index..].iter_mut().for_each(|bucket| bucket.end -= dropped);
     }
 
     /// Takes one record that wants work: the caller removes the entries with `hash` that are past due, then calls
@@ -136,48 +183,53 @@ impl Expiry {
     pub(crate) fn pop(&mut self, now_ms: u64) -> Option<Record> {
         let now = tick_of(now_ms);
         loop {
-            let bucket = self.buckets.first_mut()?;
-            if bucket.start() >= now {
+            if let Some(emptying) = &mut self.emptying {
+                if let Some(hash) = emptying.hashes.pop() {
+                    while emptying.hashes.pop_if(|next| *next == hash).is_some() {}
+                    return Some(Record { hash, span: emptying.span });
+                }
+                self.emptying = None;
+            }
+            let first = { self.buckets.last()?.span };
+            if first.start() >= now {
                 return None;
             }
-            self.base = self.base.max(bucket.start());
-            let order = bucket.order;
+            self.base = self.base.max(first.start());
+            self.buckets.pop();
+            let mut hashes = self.hashes.split_off(self.buckets.last().map_or(0, |bucket| bucket.end as usize));
             // Sorted, equal hashes leave together, and `keep` stays at one record for each entry. A huge bucket is not
             // sorted, because that would hold the slot for too long; colliding keys then cost a few records more.
-            if std::mem::replace(&mut self.emptying, order) != order && bucket.hashes.len() <= SORTED_LEN_MAX {
-                bucket.hashes.sort_unstable();
+            if hashes.len() <= SORTED_LEN_MAX {
+                hashes.sort_unstable();
             }
-            if let Some(hash) = bucket.hashes.pop() {
-                self.records -= 1;
-                while bucket.hashes.pop_if(|next| *next == hash).is_some() {
-                    self.records -= 1;
-                }
-                return Some(Record { hash, order });
+            if self.hashes.capacity() > 16 && self.hashes.len() < self.hashes.capacity() / 4 {
+                self.hashes.shrink_to(self.hashes.capacity() / 2);
             }
-            self.buckets.remove(0);
+            self.emptying = Some(Box::new(Emptying { span: first, hashes }));
         }
     }
 
     /// Visits up to `count` records next to each other: of those that fall due first, or from a place that `random`
     /// chooses. Some may stand for nothing.
     pub(crate) fn sample(&self, random: u64, count: usize, first_due: bool, visit: &mut dyn FnMut(u32)) {
-        let mut at = if first_due { 0 } else { (random % self.records.max(1) as u64) as usize };
-        let (mut left, mut offset) = (count, (random >> 40) as usize);
-        for bucket in &self.buckets {
-            let len = bucket.hashes.len();
-            if at >= len {
-                at -= len;
-                continue;
+        if self.hashes.is_empty() {
+            return;
+        }
+        if !first_due {
+            let start = (random % self.hashes.len() as u64) as usize;
+            for index in 0..self.hashes.len().min(count) {
+                visit(self.hashes[(start + index) % self.hashes.len()]);
             }
-            if !first_due {
-                offset = at;
+            return;
+        }
+        let (mut left, offset) = (count, (random >> 40) as usize);
+        // The soonest bucket is the last; within one, no record is due before another as far as this knows.
+        for index in (0..self.buckets.len()).rev() {
+            let records = &self.hashes[self.start_of(index)..self.buckets[index].end as usize];
+            for at in 0..records.len().min(left) {
+                visit(records[(offset + at) % records.len()]);
             }
-            for index in 0..len.min(left) {
-                visit(bucket.hashes[(offset + index) % len]);
-            }
-            left -= len.min(left);
-            at = 0;
-            offset = 0;
+            left -= records.len().min(left);
             if left == 0 {
                 return;
             }
@@ -186,12 +238,11 @@ impl Expiry {
 
     /// Puts a record of a coarse bucket into finer ones for the entries that are due later in the bucket's time.
     pub(crate) fn keep(&mut self, record: Record, table: &Table) {
-        let bucket = Bucket { order: record.order, hashes: Vec::new() };
         let mut dues = SmallVec::<[u64; 2]>::new();
         // Goes through all: two keys may have one hash.
         table.find_by(record.hash, |entry: Entry| {
             if let Some(due) = entry.expire_at()
-                && bucket.covers(tick_of(due))
+                && record.span.covers(tick_of(due))
                 && hash_key(entry.key()) == record.hash
             {
                 dues.push(due);
@@ -199,7 +250,7 @@ impl Expiry {
             false
         });
         for due in dues {
-            self.push(self.order_of(tick_of(due)), record.hash, 0, None);
+            self.push(self.span_of(tick_of(due)), record.hash, 0, None);
         }
     }
 }
@@ -208,5 +259,5 @@ impl Expiry {
 #[derive(Copy, Clone)]
 pub(crate) struct Record {
     pub(crate) hash: u32,
-    order: u64,
+    span: Span,
 }

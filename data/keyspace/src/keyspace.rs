@@ -14,7 +14,9 @@ use pando_topology::{SLOT_COUNT, Slot};
 use parking_lot::RawRwLock;
 use parking_lot::lock_api::RawRwLock as _;
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence,
+};
 use std::sync::{Arc, OnceLock};
 
 const SHARDS: usize = 64;
@@ -44,6 +46,11 @@ pub struct Keyspace {
     due: Box<[AtomicU64]>,
     used: Box<[Shard]>,
     memory_alarm: AtomicBool,
+    /// Until when whoever removes what is past due sleeps; a nearer due time calls `on_nearer_due`.
+    armed_ms: AtomicU64,
+    on_nearer_due: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Where the next `expire_step` begins.
+    pub(crate) expire_from: AtomicUsize,
 }
 
 impl Keyspace {
@@ -63,6 +70,9 @@ impl Keyspace {
             due: (0..SLOT_COUNT).map(|_| AtomicU64::new(u64::MAX)).collect(),
             used: (0..SHARDS).map(|_| Shard { used: AtomicI64::new(0), alarm: AtomicI64::new(i64::MAX) }).collect(),
             memory_alarm: AtomicBool::new(false),
+            armed_ms: AtomicU64::new(0),
+            on_nearer_due: OnceLock::new(),
+            expire_from: AtomicUsize::new(0),
         }
     }
 
@@ -109,7 +119,41 @@ impl Keyspace {
                 counts[slot].store(len, Relaxed);
             }
         }
-        self.due[slot].store(data.next_due_ms(), Relaxed);
+        let due = data.next_due_ms();
+        let before = self.due[slot].load(Relaxed);
+        if due != before {
+            self.due[slot].store(due, Relaxed);
+            if due < before {
+                self.due_came_nearer(due);
+            }
+        }
+    }
+
+    fn due_came_nearer(&self, due: u64) {
+        // Pairs with `arm`: either it sees the slot's due time or we see its.
+        fence(SeqCst);
+        if due < self.armed_ms.load(Relaxed)
+            && self.armed_ms.fetch_min(due, Relaxed) > due
+            && let Some(call) = self.on_nearer_due.get()
+        {
+            call();
+        }
+    }
+
+    /// What is called, under a slot's lock, when a key falls due earlier than [`Keyspace::arm`] said. Only the first
+    /// call counts.
+    pub fn on_nearer_due(&self, call: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.on_nearer_due.set(call);
+    }
+
+    /// The time until which the caller may sleep: see [`Keyspace::next_due_ms`]. A nearer one that comes up later calls
+    /// `on_nearer_due`, once.
+    pub fn arm(&self) -> Option<u64> {
+        self.armed_ms.store(u64::MAX, Relaxed);
+        fence(SeqCst);
+        let due = self.next_due_ms();
+        self.armed_ms.fetch_min(due.unwrap_or(u64::MAX), Relaxed);
+        due
     }
 
     /// Keys of the slot in the database, as of the last unlocking.
@@ -192,6 +236,34 @@ impl Keyspace {
     /// Bytes of the slab's pages, for all keyspaces of the process: what entries use, and what is free between them.
     pub fn slab_page_bytes(&self) -> u64 {
         slab::page_bytes() as u64
+    }
+
+    /// Bytes of all entries and what they point to, without tables and expire buckets. Locks slot by slot.
+    pub fn entry_bytes(&self) -> u64 {
+        let mut guard = self.lock_none();
+        let of_slot =
+            |slot| guard.with_slot(slot, |data| data.dbs().map(|(_, of_db)| of_db.entry_bytes as u64).sum::<u64>());
+        Slot::all().map(of_slot).sum()
+    }
+
+    /// Bytes of a database's tables and of its expire buckets. Locks slot by slot.
+    pub fn table_bytes(&self, db: DbIndex) -> (u64, u64) {
+        let (mut tables, mut expires) = (0, 0);
+        let mut guard = self.lock_none();
+        for slot in Slot::all().filter(|slot| self.count(slot.index(), db) != 0) {
+            guard.with_slot(slot, |data| {
+                if let Some(data) = data.db(db) {
+                    tables += data.table.bytes() as u64;
+                    expires += data.expiry.bytes() as u64;
+                }
+            });
+        }
+        (tables, expires)
+    }
+
+    /// What clients did in the slot. Locks it.
+    pub fn slot_usage(&self, slot: Slot) -> crate::SlotUsage {
+        self.lock_one(slot).with_slot(slot, |data| data.usage)
     }
 
     /// Bytes of one slot.

@@ -10,6 +10,7 @@
 //! Called by `pando-commands`, `pando-session`, `pando-replication`.
 
 mod clock;
+mod compact;
 mod db;
 mod entry;
 mod eviction;
@@ -24,12 +25,13 @@ mod types;
 mod walk;
 mod watch;
 
+pub use compact::Compaction;
 pub use db::Db;
 pub use eviction::{Evicted, EvictedSink, EvictionPolicy, Evictor};
 pub use keyspace::Keyspace;
 pub use locked::{Garbage, LockedSlots};
 pub use pando_values::{Encoding, IntText, StrHint, Typed, Value, ValueRef, ValueType};
 pub use scan::ExpiredSink;
-pub use types::{DbIndex, DbStats, ExpireStep, KeyspaceConfig, Meta, OwnedEntry, SetOutcome, Ttl};
+pub use types::{DbIndex, DbStats, ExpireStep, KeyspaceConfig, Meta, OwnedEntry, SetOutcome, SlotUsage, Ttl};
 pub use walk::{Walk, WalkBusy, WalkSink};
 pub use watch::WatchFlag;

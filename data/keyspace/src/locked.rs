@@ -214,6 +214,14 @@ impl<'a> LockedSlots<'a> {
         self.state.data(self.keyspace, slot.index()).write_offset = offset;
     }
 
+    /// Counts what a command did in the slot.
+    pub fn add_usage(&mut self, slot: Slot, more: crate::SlotUsage) {
+        let usage = &mut self.state.data(self.keyspace, slot.index()).usage;
+        usage.cpu_us += more.cpu_us;
+        usage.bytes_in += more.bytes_in;
+        usage.bytes_out += more.bytes_out;
+    }
+
     /// Keys in the database; exact when all slots are held.
     pub fn len(&mut self, db: DbIndex) -> u64 {
         let keyspace = self.keyspace;

@@ -10,6 +10,7 @@ use crate::keyspace::Keyspace;
 use crate::locked::LockedSlots;
 use crate::{DbIndex, ExpireStep, Meta};
 use pando_topology::{SLOT_COUNT, Slot};
+use std::sync::atomic::Ordering::Relaxed;
 
 const SLOT_BITS: u32 = 14;
 /// Entries that one hold of a slot's lock may remove for expiry.
@@ -145,19 +146,27 @@ impl Keyspace {
     ) -> ExpireStep {
         let mut step = ExpireStep::default();
         let mut left = budget;
-        for slot in Slot::all() {
+        let first = self.expire_from.load(Relaxed);
+        for number in (first..SLOT_COUNT).chain(0..first) {
+            let Some(slot) = Slot::new(number as u16) else { continue };
+            if left == 0 {
+                // The next step goes on from here, so that no slot waits for all the others.
+                self.expire_from.store(number, Relaxed);
+                step.has_more = true;
+                break;
+            }
             while left > 0 && self.due_ms(slot.index()) <= now_ms {
                 let mut guard = self.lock_one(slot);
                 if !may_go_on() {
                     return step;
                 }
                 guard.set_now(now_ms);
-                let worked = expire_in(&mut guard, slot, left.min(EXPIRED_PER_LOCK), &mut step.expired, deleted);
+                let worked = expire_in(&mut guard, slot, left.min(EXPIRED_PER_LOCK), &mut step, deleted);
                 guard.state.data(self, slot.index()).is_dirty = true;
                 left = left.saturating_sub(worked.max(1));
             }
         }
-        step.next_due_ms = self.next_due_ms();
+        step.has_more |= left == 0;
         step
     }
 }
@@ -166,7 +175,7 @@ fn expire_in(
     guard: &mut LockedSlots<'_>,
     slot: Slot,
     budget: usize,
-    expired: &mut usize,
+    step: &mut ExpireStep,
     deleted: &mut ExpiredSink<'_>,
 ) -> usize {
     let (keyspace, now_ms) = (guard.keyspace, guard.state.now_ms);
@@ -180,10 +189,16 @@ fn expire_in(
             loop {
                 let table = &guard.state.data(keyspace, slot.index()).db_mut(db).table;
                 let Some(place) = table.find_by(record.hash, |entry| entry.is_due(now_ms)) else { break };
-                let key: Box<[u8]> = table.entry(place).key().into();
+                let entry = table.entry(place);
+                let lag_ms = entry.expire_at().map_or(0, |due| now_ms.saturating_sub(due));
+                let key: Box<[u8]> = entry.key().into();
                 guard.db(db).remove(&key);
-                *expired += 1;
+                step.expired += 1;
+                step.lag_max_ms = step.lag_max_ms.max(lag_ms);
+                step.lag_sum_ms += lag_ms;
                 worked += 1;
+                // Whoever is told of the deletion finds it counted.
+                keyspace.publish(slot.index(), guard.state.data(keyspace, slot.index()));
                 deleted(slot, db, &key, guard);
             }
             let data = guard.state.data(keyspace, slot.index()).db_mut(db);

@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! The slab: one reserved range of addresses for all entries of the process, cut into 64 KiB pages of one size class.
 //!
-//! A handle is an address relative to the range, divided by 8, in 40 bits. Each thread keeps a magazine of free blocks
+//! A handle is an address relative to the range, divided by 4, in 40 bits. Each thread keeps a magazine of free blocks
 //! per class and trades them in batches with the class's central list. A page whose blocks are all free goes back to the
-//! pool of pages and its memory to the system.
+//! pool of pages and its memory to the system. A large slab takes its memory in huge pages, which saves most of the TLB
+//! misses that a lookup costs.
+//!
+//! Compaction (`begin_compaction`): the sparsest pages of a class get no new blocks. Whoever owns blocks there moves them
+//! elsewhere (`is_sparse`, `alloc`, `free_sparse`), and the pages go back.
 //!
 //! Not here: what a block contains. Called by `entry` only.
 
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicIsize, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// The largest block; what is larger lives on the heap.
 pub(crate) const BLOCK_LEN_MAX: usize = 1024;
-const GRAIN: usize = 8;
+const GRAIN: usize = 4;
 const CLASSES: usize = BLOCK_LEN_MAX / GRAIN;
 const PAGE_LEN: usize = 64 * 1024;
+const HUGE_LEN: usize = 2 << 20;
+/// From this size on the slab grows by huge pages; before, they would only make a small process larger.
+const HUGE_FROM: usize = 32 << 20;
 const RESERVE_MIN: usize = 64 << 30;
 const MAGAZINE_LEN: usize = 32;
 const REFILL_LEN: usize = MAGAZINE_LEN / 2;
@@ -52,8 +59,6 @@ impl Handle {
 
 static BASE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static SLAB: OnceLock<Slab> = OnceLock::new();
-/// Bytes of blocks that are handed out, to magazines or users. Changes with batches of them.
-static BLOCK_BYTES: AtomicIsize = AtomicIsize::new(0);
 
 /// Reserves the range; must have run before the first `alloc`.
 pub(crate) fn init() {
@@ -123,9 +128,76 @@ pub(crate) fn page_bytes() -> usize {
     (pool.fresh as usize - pool.free.len()) * PAGE_LEN
 }
 
-/// Bytes of blocks that are handed out (those in magazines included).
+/// Bytes of blocks that are handed out; up to a magazine for each class and thread of them wait to be used.
 pub(crate) fn block_bytes() -> usize {
-    BLOCK_BYTES.load(Ordering::Relaxed).max(0) as usize
+    slab().classes.iter().enumerate().map(|(class, central)| central.lock().used * (class + 1) * GRAIN).sum()
+}
+
+/// Marks the pages that can be emptied into the other pages of their class, in classes that have more than
+/// `slack_percent` more pages than they need. Returns how many. Ends an earlier compaction.
+pub(crate) fn begin_compaction(slack_percent: usize) -> usize {
+    end_compaction();
+    let slab = slab();
+    let mut marked = slab.marked.lock();
+    for (class, central) in slab.classes.iter().enumerate() {
+        let mut central = central.lock();
+        let per_page = PAGE_LEN / GRAIN / (class + 1);
+        let needed = central.used.div_ceil(per_page) + 1;
+        let pages = central.pages as usize;
+        if pages * 100 <= needed * (100 + slack_percent) {
+            continue;
+        }
+        let mut candidates = Vec::new();
+        let mut number = central.head;
+        while number != NO_PAGE {
+            // SAFETY: a listed page is of this class, whose lock is held.
+            let page = unsafe { slab.page(number) };
+            candidates.push((page.used, number));
+            number = page.next;
+        }
+        candidates.sort_unstable();
+        for (_, number) in candidates.into_iter().take(pages - needed) {
+            slab.unlist(&mut central, number);
+            slab.sparse(number).store(true, Ordering::Relaxed);
+            marked.push((class, number));
+        }
+    }
+    drop(marked);
+    give_back_magazines();
+    slab.marked.lock().len()
+}
+
+/// Lets the pages that could not be emptied be used again.
+pub(crate) fn end_compaction() {
+    let slab = slab();
+    for (class, number) in slab.marked.lock().drain(..) {
+        let mut central = slab.classes[class].lock();
+        // A page that became empty is unmarked, and may be of another class by now.
+        if slab.sparse(number).swap(false, Ordering::Relaxed) {
+            slab.list(&mut central, number);
+        }
+    }
+}
+
+/// Whether the block is in a page that is to be emptied.
+#[inline]
+pub(crate) fn is_sparse(block: Handle) -> bool {
+    slab().sparse((block.0 as usize / (PAGE_LEN / GRAIN)) as u32).load(Ordering::Relaxed)
+}
+
+/// As `free`, past the thread's magazine, from which `alloc` would hand the block out again.
+///
+/// # Safety
+/// As for `free`.
+pub(crate) unsafe fn free_sparse(block: Handle, len: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { slab().give(class_of(len), &[block]) };
+}
+
+/// The thread's spare blocks may lie in sparse pages: they go back.
+fn give_back_magazines() {
+    // A thread that is ending has none.
+    let _ = MAGAZINES.try_with(|magazines| magazines.borrow_mut().give_back());
 }
 
 fn slab() -> &'static Slab {
@@ -134,13 +206,19 @@ fn slab() -> &'static Slab {
 
 struct Magazines(Box<[Vec<Handle>]>);
 
-impl Drop for Magazines {
-    fn drop(&mut self) {
+impl Magazines {
+    fn give_back(&mut self) {
         for (class, magazine) in self.0.iter_mut().enumerate() {
             // SAFETY: blocks in a magazine are free and of its class.
             unsafe { slab().give(class, magazine) };
             magazine.clear();
         }
+    }
+}
+
+impl Drop for Magazines {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
@@ -167,6 +245,9 @@ struct Page {
 struct Central {
     /// First page that has a free block.
     head: u32,
+    pages: u32,
+    /// Blocks that are handed out (to magazines or users).
+    used: usize,
 }
 
 struct Pool {
@@ -178,12 +259,16 @@ struct Pool {
 struct Slab {
     base: *mut u8,
     pages: *mut Page,
+    /// By page: it is to be emptied. Changed under the lock of the page's class, read by anyone.
+    sparse: *const AtomicBool,
+    /// The pages that the compaction in progress marked, with their classes.
+    marked: Mutex<Vec<(usize, u32)>>,
     page_count: u32,
     classes: Box<[Mutex<Central>]>,
     pool: Mutex<Pool>,
 }
 
-// SAFETY: `base` and `pages` point to mappings that live as long as the process; `Page`s are reached under the lock of
+// SAFETY: `base`, `sparse` and `pages` point to mappings that live as long as the process; `Page`s are reached under the lock of
 // their class only.
 unsafe impl Send for Slab {}
 // SAFETY: as above.
@@ -216,20 +301,23 @@ impl Slab {
         let mut len = RESERVE_MIN.max(ram_bytes().saturating_mul(4)).min(most);
         // A limit on address space (ulimit -v, a container's) may refuse the wish: take what is granted.
         let base = loop {
-            match map(len) {
-                Some(base) => break base,
+            match map(len + HUGE_LEN) {
+                Some(base) => break base.wrapping_add(base.align_offset(HUGE_LEN)),
                 None if len > PAGE_LEN * 16 => len /= 2,
                 None => panic!("no address space for the slab"),
             }
         };
         let page_count = u32::try_from(len / PAGE_LEN).unwrap_or(NO_PAGE - 1);
         let pages = map(page_count as usize * size_of::<Page>()).expect("address space for the slab's page table");
+        let sparse = map(page_count as usize).expect("address space for the slab's page table");
         BASE.store(base, Ordering::Relaxed);
         Slab {
             base,
+            sparse: sparse.cast(),
+            marked: Mutex::default(),
             pages: pages.cast(),
             page_count,
-            classes: (0..CLASSES).map(|_| Mutex::new(Central { head: NO_PAGE })).collect(),
+            classes: (0..CLASSES).map(|_| Mutex::new(Central { head: NO_PAGE, pages: 0, used: 0 })).collect(),
             // Page 0 stays unused, so that no handle is zero.
             pool: Mutex::new(Pool { free: Vec::new(), fresh: 1 }),
         }
@@ -255,7 +343,6 @@ impl Slab {
     /// Adds `count` free blocks of the class to `into`.
     fn take(&self, class: usize, count: usize, into: &mut Vec<Handle>) {
         let grains = (class + 1) as u16;
-        BLOCK_BYTES.fetch_add(((class + 1) * GRAIN * count) as isize, Ordering::Relaxed);
         let mut central = self.classes[class].lock();
         for _ in 0..count {
             if central.head == NO_PAGE {
@@ -264,7 +351,9 @@ impl Slab {
                 let page = unsafe { self.page(number) };
                 *page = Page { previous: NO_PAGE, next: NO_PAGE, used: 0, free: NO_BLOCK, fresh: 0, is_listed: true };
                 central.head = number;
+                central.pages += 1;
             }
+            central.used += 1;
             let number = central.head;
             // SAFETY: a listed page is of this class, whose lock is held.
             let page = unsafe { self.page(number) };
@@ -293,7 +382,6 @@ impl Slab {
         if blocks.is_empty() {
             return;
         }
-        BLOCK_BYTES.fetch_sub(((class + 1) * GRAIN * blocks.len()) as isize, Ordering::Relaxed);
         let mut central = self.classes[class].lock();
         for block in blocks {
             let number = (block.0 as usize / (PAGE_LEN / GRAIN)) as u32;
@@ -304,7 +392,16 @@ impl Slab {
             unsafe { *self.grain_ptr(number, grain) = page.free };
             page.free = grain;
             page.used -= 1;
+            central.used -= 1;
             let is_empty = page.used == 0;
+            if self.sparse(number).load(Ordering::Relaxed) {
+                if is_empty {
+                    self.sparse(number).store(false, Ordering::Relaxed);
+                    central.pages -= 1;
+                    self.give_page(number);
+                }
+                continue;
+            }
             if !page.is_listed {
                 self.list(&mut central, number);
             }
@@ -313,6 +410,7 @@ impl Slab {
             let is_only = unsafe { self.page(number) }.next == NO_PAGE && central.head == number;
             if is_empty && !is_only {
                 self.unlist(&mut central, number);
+                central.pages -= 1;
                 self.give_page(number);
             }
         }
@@ -357,7 +455,30 @@ impl Slab {
         let page = pool.fresh;
         assert!(page < self.page_count, "the slab's address range is used up");
         pool.fresh += 1;
+        let at = page as usize * PAGE_LEN;
+        if at >= HUGE_FROM && at.is_multiple_of(HUGE_LEN) {
+            self.back_by_huge_page(at);
+        }
         page
+    }
+
+    /// Has the kernel put one huge page under the address. Asked for each time, so that it does not later fill the holes
+    /// that freed pages leave, as it might in a range that is advised to be huge.
+    fn back_by_huge_page(&self, at: usize) {
+        const MADV_COLLAPSE: libc::c_int = 25;
+        let start = self.base.wrapping_add(at);
+        // SAFETY: nobody owns anything in these pages yet. A kernel that does not know the advice, or has no huge page,
+        // refuses, and small pages serve.
+        unsafe {
+            start.write_volatile(0);
+            libc::madvise(start.cast(), HUGE_LEN, MADV_COLLAPSE);
+        }
+    }
+
+    fn sparse(&self, page: u32) -> &AtomicBool {
+        debug_assert!(page < self.page_count);
+        // SAFETY: in bounds of the mapping, which is zeroed at first (false) and lives as long as the process.
+        unsafe { &*self.sparse.add(page as usize) }
     }
 
     fn give_page(&self, page: u32) {

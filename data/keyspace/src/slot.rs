@@ -3,23 +3,25 @@
 //!
 //! Invariant: `data` is reached only by a holder of `lock`. Not here: which slots a command locks (`locked`).
 
-use crate::DbIndex;
 use crate::entry::Entry;
 use crate::expiry::Expiry;
 use crate::table::Table;
 use crate::watch::Watchers;
+use crate::{DbIndex, SlotUsage};
 use parking_lot::RawMutex;
 use parking_lot::lock_api::RawMutex as _;
 use std::cell::UnsafeCell;
 
+/// In this order, so that what a lookup reads is in the first cache line of the slot.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct DbData {
     pub(crate) table: Table,
-    pub(crate) expiry: Expiry,
     /// Entries with a TTL, and the sum of their due times.
     pub(crate) volatile: usize,
-    pub(crate) due_sum: u128,
     pub(crate) entry_bytes: usize,
+    pub(crate) expiry: Expiry,
+    pub(crate) due_sum: u128,
 }
 
 impl DbData {
@@ -48,15 +50,17 @@ impl DbData {
 }
 
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct SlotData {
+    /// The counters have to be published before the lock is released.
+    pub(crate) is_dirty: bool,
     pub(crate) db0: DbData,
     pub(crate) others: Vec<(DbIndex, Box<DbData>)>,
     pub(crate) watchers: Option<Box<Watchers>>,
     pub(crate) write_offset: u64,
+    pub(crate) usage: SlotUsage,
     /// What the keyspace's counters know of this slot's bytes.
     pub(crate) published_bytes: u64,
-    /// The counters have to be published before the lock is released.
-    pub(crate) is_dirty: bool,
 }
 
 impl SlotData {
@@ -96,7 +100,7 @@ impl SlotData {
     }
 }
 
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(crate) struct SlotCell {
     lock: RawMutex,
     data: UnsafeCell<SlotData>,

@@ -52,10 +52,11 @@ impl Bucket {
 
 /// Buckets in one exactly grown array up to a segment, then in segments, so that growth never copies much.
 #[derive(Default)]
+#[repr(C)]
 struct Buckets {
+    len: u32,
     first: Vec<Bucket>,
     more: Vec<Box<[Bucket; SEGMENT]>>,
-    len: u32,
 }
 
 impl Buckets {
@@ -121,15 +122,21 @@ pub(crate) struct Place {
 }
 
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Table {
+    len: usize,
     primary: Buckets,
     overflow: Buckets,
-    len: usize,
 }
 
 #[inline]
 fn tag_of(hash: u32) -> u8 {
     ((hash >> 24) as u8).max(1)
+}
+
+fn next_cursor(cursor: u32, bits: u32) -> u32 {
+    let mask = ((1u64 << bits) - 1) as u32;
+    (cursor | !mask).reverse_bits().wrapping_add(1).reverse_bits()
 }
 
 impl Table {
@@ -358,8 +365,29 @@ impl Table {
                 break;
             }
         }
-        let mask = ((1u64 << bits) - 1) as u32;
-        (cursor | !mask).reverse_bits().wrapping_add(1).reverse_bits()
+        next_cursor(cursor, bits)
+    }
+
+    /// As `scan`, and lets `relocate` put the same entry elsewhere.
+    pub(crate) fn relocate(&mut self, cursor: u32, relocate: &mut dyn FnMut(Entry) -> Option<Entry>) -> u32 {
+        if self.len == 0 {
+            return 0;
+        }
+        let (bits, primary) = self.address(cursor);
+        let mut overflow = 0;
+        loop {
+            let bucket = self.bucket_mut(primary, overflow);
+            for index in 0..bucket.len() {
+                if let Some(moved) = relocate(bucket.entry(index)) {
+                    bucket.handles[index] = moved.0.to_bytes();
+                }
+            }
+            overflow = bucket.next;
+            if overflow == 0 {
+                break;
+            }
+        }
+        next_cursor(cursor, bits)
     }
 
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(Entry)) {

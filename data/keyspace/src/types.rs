@@ -73,6 +73,17 @@ pub struct OwnedEntry {
     pub access: u32,
 }
 
+/// What clients did in one slot, as far as it was counted.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub struct SlotUsage {
+    /// Time of their commands.
+    pub cpu_us: u64,
+    /// Their requests.
+    pub bytes_in: u64,
+    /// Their replies.
+    pub bytes_out: u64,
+}
+
 /// Numbers of one database for `INFO keyspace`.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
 pub struct DbStats {
@@ -89,6 +100,10 @@ pub struct DbStats {
 pub struct ExpireStep {
     /// Keys that were removed.
     pub expired: usize,
-    /// When to call again: in the past when the budget ran out, `None` when no key has a TTL.
-    pub next_due_ms: Option<u64>,
+    /// The budget ran out: there is more to do now.
+    pub has_more: bool,
+    /// How long after their due times the keys were removed: the longest, and all together.
+    pub lag_max_ms: u64,
+    /// See `lag_max_ms`.
+    pub lag_sum_ms: u64,
 }

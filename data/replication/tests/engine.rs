@@ -24,7 +24,8 @@ struct Node {
 
 impl Node {
     fn start() -> Node {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
         let engine = Engine::new(EngineConfig::default(), &[]);
         let replication = Replication::new(engine.clone(), config(), runtime.handle().clone());
         let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
@@ -126,7 +127,14 @@ fn many_writers_a_replica_and_broken_links() {
     let (a, b) = (Node::start(), Node::start());
     churn(&a, 1, 3000);
     let written = std::thread::scope(|scope| {
-        let writers: Vec<_> = (2..5).map(|seed| scope.spawn({ let a = &a; move || churn(a, seed, 4000) })).collect();
+        let writers: Vec<_> = (2..5)
+            .map(|seed| {
+                scope.spawn({
+                    let a = &a;
+                    move || churn(a, seed, 4000)
+                })
+            })
+            .collect();
         b.replication.replica_of(Some(("127.0.0.1", a.port)));
         for _ in 0..3 {
             eventually("a link", || b.replication.position().link_up);

@@ -121,14 +121,18 @@ impl Engine {
         Ok(true)
     }
 
-    fn find_data(&self, args: Args<'_>) -> Result<DataFn, ApplyError> {
+    fn find_data(&self, args: Args<'_>) -> Result<(u16, DataFn), ApplyError> {
         match self.registry.lookup(args) {
-            Lookup::Found(_, Exec::Data(run)) => Ok(run),
-            Lookup::Found(spec, Exec::Session(_)) => Err(ApplyError { line: format!("ERR '{}' in a stream of writes", spec.name) }),
+            Lookup::Found(spec, Exec::Data(run)) => Ok((spec.id, run)),
+            Lookup::Found(spec, Exec::Session(_)) => {
+                Err(ApplyError { line: format!("ERR '{}' in a stream of writes", spec.name) })
+            }
             Lookup::WrongArity(spec) => {
                 Err(ApplyError { line: format!("ERR wrong number of arguments for '{}' command", spec.name) })
             }
-            Lookup::UnknownCommand | Lookup::UnknownSubcommand(_) => Err(ApplyError { line: unknown_command_error(args) }),
+            Lookup::UnknownCommand | Lookup::UnknownSubcommand(_) => {
+                Err(ApplyError { line: unknown_command_error(args) })
+            }
         }
     }
 
@@ -166,7 +170,7 @@ impl Engine {
         &self,
         apply: &mut ApplySession,
         locked: &mut LockedSlots<'_>,
-        run: DataFn,
+        (id, run): (u16, DataFn),
         args: Args<'_>,
     ) -> Result<(), ApplyError> {
         let w = &mut apply.scratch;
@@ -181,6 +185,9 @@ impl Engine {
         let mut ctx =
             Ctx { slots: locked, db: apply.db, reply: &mut apply.reply, effects: &mut w.effects, now_ms, env: &w.env };
         let result = run(&mut ctx, args);
+        // INFO commandstats of a replica shows what its primary sent.
+        w.stats.commands[usize::from(id)].calls.add(1);
+        w.stats.total_commands.add(1);
         count_effects(w);
         announce(self, w, locked);
         result.map_err(|error| ApplyError { line: error.to_string() })

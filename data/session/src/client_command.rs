@@ -94,7 +94,8 @@ pub fn describe(engine: &Engine, client: &ClientShared, now_ms: u64) -> String {
     drop(subscriptions);
     let names = client.names.lock().clone();
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
-    let (query, query_free, argv) = (load(&client.query_bytes), load(&client.query_free_bytes), load(&client.argv_bytes));
+    let (query, query_free, argv) =
+        (load(&client.query_bytes), load(&client.query_free_bytes), load(&client.argv_bytes));
     let (multi, output) = (load(&client.multi_bytes), load(&client.output_bytes));
     let mut line = String::with_capacity(512);
     let result = write!(
@@ -246,7 +247,11 @@ fn on_or_off(text: &[u8]) -> Result<bool, CommandError> {
     }
 }
 
-fn set_switch(cx: &mut SessionCx<'_>, is_on: bool, switch: impl Fn(&ClientShared) -> &AtomicBool) -> Result<Next, CommandError> {
+fn set_switch(
+    cx: &mut SessionCx<'_>,
+    is_on: bool,
+    switch: impl Fn(&ClientShared) -> &AtomicBool,
+) -> Result<Next, CommandError> {
     switch(&cx.session.shared).store(is_on, Relaxed);
     cx.reply.ok();
     Ok(Next::Continue)

@@ -4,11 +4,13 @@
 //! Not here: what only the client's own worker needs ([`crate::Session`]), and the CLIENT command.
 
 use crate::ports::ClientId;
-use parking_lot::{Mutex, RwLock};
 use pando_resp::Proto;
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
+};
 
 /// What the server knows about a connection when it accepts it.
 #[derive(Clone, Debug, Default)]

@@ -35,7 +35,8 @@ pub(crate) const TABLE: &[(&str, SessionFn)] = &[
 ];
 
 const NO_CLUSTER: CommandError = CommandError::text("ERR This instance has cluster support disabled");
-const WRONG_PASSWORD: CommandError = CommandError::text("WRONGPASS invalid username-password pair or user is disabled.");
+const WRONG_PASSWORD: CommandError =
+    CommandError::text("WRONGPASS invalid username-password pair or user is disabled.");
 
 /// Checks a password without telling by its duration how much of it was right.
 fn is_password(given: &[u8], expected: &[u8]) -> bool {
@@ -49,7 +50,8 @@ fn is_password(given: &[u8], expected: &[u8]) -> bool {
 fn authenticate(cx: &mut SessionCx<'_>, user: &[u8], password: &[u8]) -> Result<(), CommandError> {
     let settings = cx.worker.settings().clone();
     // The default user without a password takes any.
-    let is_right = user == b"default" && settings.requirepass.as_deref().is_none_or(|expected| is_password(password, expected));
+    let is_right =
+        user == b"default" && settings.requirepass.as_deref().is_none_or(|expected| is_password(password, expected));
     if !is_right {
         return Err(WRONG_PASSWORD);
     }

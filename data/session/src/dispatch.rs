@@ -66,12 +66,26 @@ fn is_open(lookup: &Lookup, args: Args<'_>) -> bool {
 fn is_allowed_when_subscribed(spec: &CommandSpec) -> bool {
     matches!(
         spec.name,
-        "ping" | "subscribe" | "ssubscribe" | "unsubscribe" | "sunsubscribe" | "psubscribe" | "punsubscribe" | "quit" | "reset"
+        "ping"
+            | "subscribe"
+            | "ssubscribe"
+            | "unsubscribe"
+            | "sunsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "quit"
+            | "reset"
     )
 }
 
 impl Session {
-    pub(crate) fn dispatch(&mut self, engine: &Engine, w: &mut WorkerScratch, args: Args<'_>, out: &mut ReplyBuf) -> Next {
+    pub(crate) fn dispatch(
+        &mut self,
+        engine: &Engine,
+        w: &mut WorkerScratch,
+        args: Args<'_>,
+        out: &mut ReplyBuf,
+    ) -> Next {
         let (spec, exec) = match engine.registry.lookup(args) {
             Lookup::Found(spec, exec) => (spec, exec),
             // Who has not authenticated learns nothing about commands.
@@ -161,7 +175,13 @@ impl Session {
     }
 
     #[inline]
-    fn check(&mut self, engine: &Engine, w: &mut WorkerScratch, spec: &'static CommandSpec, args: Args<'_>) -> Result<(), Refusal> {
+    fn check(
+        &mut self,
+        engine: &Engine,
+        w: &mut WorkerScratch,
+        spec: &'static CommandSpec,
+        args: Args<'_>,
+    ) -> Result<(), Refusal> {
         w.routed = None;
         let settings = w.settings();
         // One test for the overwhelmingly common case: a plain primary and a plain client.
@@ -188,7 +208,13 @@ impl Session {
         }
     }
 
-    fn check_all(&mut self, engine: &Engine, w: &mut WorkerScratch, spec: &'static CommandSpec, args: Args<'_>) -> Result<(), Refusal> {
+    fn check_all(
+        &mut self,
+        engine: &Engine,
+        w: &mut WorkerScratch,
+        spec: &'static CommandSpec,
+        args: Args<'_>,
+    ) -> Result<(), Refusal> {
         let settings = w.settings().clone();
         let flags = self.traits(spec);
         let is_write = flags.any.has(Flags::WRITE);
@@ -207,7 +233,10 @@ impl Session {
             ))));
         }
         if in_multi && spec.flags.has(Flags::NO_MULTI) {
-            return Err(Refusal::Error(Cow::Owned(format!("ERR Command '{}' not allowed inside a transaction", spec.name))));
+            return Err(Refusal::Error(Cow::Owned(format!(
+                "ERR Command '{}' not allowed inside a transaction",
+                spec.name
+            ))));
         }
         if settings.cluster_enabled {
             let mut route = Route::NONE;
@@ -219,7 +248,8 @@ impl Session {
             }
             w.keys = keys;
             w.routed = route.slot;
-            self.check_route(engine, w, &settings, route, is_write, is_pubsub_shard(spec)).map_err(Refusal::Redirect)?;
+            self.check_route(engine, w, &settings, route, is_write, is_pubsub_shard(spec))
+                .map_err(Refusal::Redirect)?;
         } else if self.has_capa_redirect
             && is_replica
             && (is_write || (flags.any.has(Flags::READONLY) && !self.is_readonly))
@@ -251,8 +281,11 @@ impl Session {
                 spec.name
             ))));
         }
-        if is_replica && !engine.gate.is_link_up() && !settings.replica_serve_stale_data && !flags.all.has(Flags::STALE) {
-            return Err(Refusal::text("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."));
+        if is_replica && !engine.gate.is_link_up() && !settings.replica_serve_stale_data && !flags.all.has(Flags::STALE)
+        {
+            return Err(Refusal::text(
+                "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+            ));
         }
         if engine.gate.is_loading() && !flags.all.has(Flags::LOADING) {
             return Err(Refusal::text(if settings.extended_redis_compatibility {

@@ -85,7 +85,8 @@ impl Engine {
     /// # Panics
     /// When a name is unknown to `commands.json`.
     pub fn new(config: EngineConfig, extra: &[(&'static str, SessionFn)]) -> Arc<Self> {
-        let own = [connection::TABLE, client_command::TABLE, transaction::TABLE, pubsub_commands::TABLE, wait::TABLE].concat();
+        let own = [connection::TABLE, client_command::TABLE, transaction::TABLE, pubsub_commands::TABLE, wait::TABLE]
+            .concat();
         let mut names: Vec<(&'static str, SessionCommandId)> = Vec::new();
         let mut session_commands = Vec::new();
         let all = own

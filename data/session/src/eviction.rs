@@ -131,11 +131,9 @@ impl Engine {
 
     /// Whether this node evicts at this moment. If not, the limit holds nobody back either.
     pub fn may_evict(&self, settings: &Settings) -> bool {
-        let leaves_it = settings.replica_ignore_maxmemory && self.gate.role() == Role::Replica;
-        !leaves_it
-            && !self.gate.is_loading()
-            && self.gate.paused().is_none()
-            && self.gate.may_write_now()
+        let is_left_to_the_primary = settings.replica_ignore_maxmemory && self.gate.role() == Role::Replica;
+        let is_open = !self.gate.is_loading() && self.gate.paused().is_none() && self.gate.may_write_now();
+        !is_left_to_the_primary && is_open
     }
 
     /// The limit or what follows from it was changed: the next write looks anew.
@@ -149,6 +147,11 @@ impl Engine {
 
     /// Lets writers grow the keyspace by `room` before they look at the limit.
     pub fn arm_memory(&self, limit: u64, room: u64) {
+        if room < ROOM_WORTH_ARMING {
+            // Armed without room, the alarm would let one more write pass.
+            self.eviction.armed_limit.store(0, Relaxed);
+            return;
+        }
         self.keyspace.arm_memory_alarm(room);
         self.eviction.armed_limit.store(limit, Relaxed);
     }
@@ -276,7 +279,9 @@ mod tests {
 
     #[test]
     fn tenacity_is_valkeys() {
-        for (tenacity, expected_us) in [(0, Some(0)), (1, Some(50)), (10, Some(500)), (11, Some(575)), (20, Some(2022)), (100, None)] {
+        for (tenacity, expected_us) in
+            [(0, Some(0)), (1, Some(50)), (10, Some(500)), (11, Some(575)), (20, Some(2022)), (100, None)]
+        {
             assert_eq!(time_limit(tenacity), expected_us.map(Duration::from_micros), "{tenacity}");
         }
     }

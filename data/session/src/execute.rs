@@ -10,9 +10,10 @@ use crate::ports::LogSink;
 use crate::scratch::WorkerScratch;
 use crate::session::Session;
 use pando_commands::{
-    CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of, touches_all,
+    CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of,
+    touches_all,
 };
-use pando_keyspace::{DbIndex, Keyspace, LockedSlots};
+use pando_keyspace::{DbIndex, Keyspace, LockedSlots, SlotUsage};
 use pando_resp::{Args, ReplyBuf, encode_command};
 use pando_topology::Slot;
 use std::time::Instant;
@@ -28,13 +29,20 @@ pub(crate) enum LockScope {
 
 /// Appends the slots of the command's keys. A command that reads the whole keyspace takes slots as
 /// it goes; one that changes the whole keyspace, or reads it within a transaction, takes all.
-pub(crate) fn lock_scope(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec, slots: &mut Vec<Slot>, in_exec: bool) -> LockScope {
+pub(crate) fn lock_scope(
+    spec: &CommandSpec,
+    args: Args<'_>,
+    keys: &mut KeyVec,
+    slots: &mut Vec<Slot>,
+    in_exec: bool,
+) -> LockScope {
     if touches_all(spec) {
         return if in_exec || spec.flags.has(Flags::WRITE) { LockScope::All } else { LockScope::Listed };
     }
     keys.clear();
     let is_known = keys_of(spec, args, keys).is_ok();
-    let is_complete = spec.key_specs.len() < 2 || !spec.key_specs.iter().any(|keys| keys.flags.has(KeyFlags::INCOMPLETE));
+    let is_complete =
+        spec.key_specs.len() < 2 || !spec.key_specs.iter().any(|keys| keys.flags.has(KeyFlags::INCOMPLETE));
     if is_known && is_complete {
         slots.extend(keys.iter().map(|key| Slot::of_key(args[key.index as usize])));
         return LockScope::Listed;
@@ -86,8 +94,21 @@ impl Session {
         if engine.gate.epoch() != epoch {
             return None;
         }
+        let (before, reply_start) = (w.last, out.len());
         self.call_handler(engine, w, &mut locked, spec, run, args, out);
         self.settle(engine, w, &mut locked, args);
+        if let [slot] = w.slots[..]
+            && w.settings().cluster_slot_stats
+        {
+            locked.add_usage(
+                slot,
+                SlotUsage {
+                    cpu_us: w.last.duration_since(before).as_micros() as u64,
+                    bytes_in: request_bytes(args),
+                    bytes_out: (out.len() - reply_start) as u64,
+                },
+            );
+        }
         drop(locked);
         if !w.effects.garbage.is_empty() {
             engine.drop_later(std::mem::take(&mut w.effects.garbage));
@@ -123,12 +144,19 @@ impl Session {
 
     /// What follows from the command in `w.effects`, under its locks.
     #[inline]
-    pub(crate) fn settle(&mut self, engine: &Engine, w: &mut WorkerScratch, locked: &mut LockedSlots<'_>, args: Args<'_>) {
+    pub(crate) fn settle(
+        &mut self,
+        engine: &Engine,
+        w: &mut WorkerScratch,
+        locked: &mut LockedSlots<'_>,
+        args: Args<'_>,
+    ) {
         count_effects(w);
         if let Some(log) = engine.active_log() {
             let count = w.effects.record_count();
             if count > 0 {
-                self.last_write_offset = append_records(log, &w.effects, count, self.db, args, &mut w.record, &mut w.log);
+                self.last_write_offset =
+                    append_records(log, &w.effects, count, self.db, args, &mut w.record, &mut w.log);
                 for slot in &w.slots {
                     locked.set_write_offset(*slot, self.last_write_offset);
                 }
@@ -159,6 +187,12 @@ impl Session {
         finish_call(engine, w, spec, result, start, out);
         next
     }
+}
+
+/// Length of the request as RESP.
+fn request_bytes(args: Args<'_>) -> u64 {
+    let header = |len: usize| 4 + u64::from(len.checked_ilog10().unwrap_or(0));
+    header(args.len()) + args.iter().map(|arg| header(arg.len()) + arg.len() as u64 + 2).sum::<u64>()
 }
 
 /// Writes the error of a command that failed, and counts the call.

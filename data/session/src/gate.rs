@@ -6,7 +6,10 @@
 
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::{Acquire, Relaxed, Release}};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// Milliseconds of CLOCK_BOOTTIME: goes on while the machine sleeps, never jumps.
 pub fn boot_ms() -> u64 {

@@ -97,7 +97,9 @@ mod tests {
         assert_eq!(percentiles(&sums, &[50.0]), [0; 0]);
         (1..=1000).for_each(|n| histogram.record(n * 1000));
         histogram.add_to(&mut sums);
-        for (got, exact) in percentiles(&sums, &[0.0, 50.0, 99.0, 100.0]).into_iter().zip([1000, 500_000, 990_000, 1_000_000]) {
+        for (got, exact) in
+            percentiles(&sums, &[0.0, 50.0, 99.0, 100.0]).into_iter().zip([1000, 500_000, 990_000, 1_000_000])
+        {
             assert!((exact..=exact + exact / 30).contains(&got), "{got} for {exact}");
         }
         histogram.reset();

@@ -171,7 +171,8 @@ impl PubSub {
             return 0;
         }
         let mut receivers = 0;
-        let (kind, name): (Kind, &[u8]) = if is_sharded { (Kind::Shard, b"smessage") } else { (Kind::Channel, b"message") };
+        let (kind, name): (Kind, &[u8]) =
+            if is_sharded { (Kind::Shard, b"smessage") } else { (Kind::Channel, b"message") };
         if let Some(subscribers) = self.table(kind).read().get(channel) {
             let parts = [name, channel, message];
             let mut encoded = Encoded::new(&parts);

@@ -79,7 +79,9 @@ impl Session {
         if route.is_crossing {
             return Err(Cow::Borrowed("CROSSSLOT Keys in request don't hash to the same slot"));
         }
-        if !engine.gate.cluster_ok() || !has_lease {
+        // Without a lease this node may not serve its own slots, but it can tell who serves the others:
+        // a root without data never has one.
+        if !engine.gate.cluster_ok() || (!has_lease && placement == Placement::Mine) {
             if is_pubsub_shard {
                 if !settings.cluster_allow_pubsubshard_when_down {
                     return Err(DOWN);

@@ -40,6 +40,8 @@ pub struct Settings {
     pub cluster_enabled: bool,
     /// Reads go on when the cluster is down.
     pub cluster_allow_reads_when_down: bool,
+    /// `cluster-slot-stats-enabled`.
+    pub cluster_slot_stats: bool,
     /// Sharded Pub/Sub goes on when the cluster is down.
     pub cluster_allow_pubsubshard_when_down: bool,
     /// What redirections name: `ip`, `hostname` or nothing.
@@ -98,6 +100,7 @@ impl Default for Settings {
             notify_keyspace_events: EventClass::NONE,
             cluster_enabled: false,
             cluster_allow_reads_when_down: false,
+            cluster_slot_stats: false,
             cluster_allow_pubsubshard_when_down: true,
             cluster_preferred_endpoint_type: EndpointType::Ip,
             replica_serve_stale_data: true,

@@ -69,7 +69,13 @@ pub(crate) struct Transaction {
 
 impl Transaction {
     fn new() -> Self {
-        Self { queue: Vec::new(), is_spoiled: false, any_flags: Flags(0), all_flags: Flags(u64::MAX), own_records: Vec::new() }
+        Self {
+            queue: Vec::new(),
+            is_spoiled: false,
+            any_flags: Flags(0),
+            all_flags: Flags(u64::MAX),
+            own_records: Vec::new(),
+        }
     }
 }
 
@@ -219,7 +225,8 @@ impl Session {
                     self.call_handler(engine, w, &mut locked, queued.spec, run, &args, out);
                     count_effects(w);
                     if engine.active_log().is_some() {
-                        w.effects.for_each_record(self.db, &args, &mut w.record, &mut |db, record| batch.add(db, record));
+                        w.effects
+                            .for_each_record(self.db, &args, &mut w.record, &mut |db, record| batch.add(db, record));
                     }
                     announce(engine, w, &mut locked);
                     garbage.append(&mut w.effects.garbage);

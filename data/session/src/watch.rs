@@ -14,7 +14,10 @@ use pando_topology::Slot;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::{Acquire, Relaxed, Release}};
+use std::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 #[derive(Clone, Debug)]
 struct WatchedKey {
@@ -95,9 +98,11 @@ impl WatchSet {
     /// Whether the transaction must fail. Called with the slots of all watched keys locked.
     pub(crate) fn is_broken(&self, locked: &mut LockedSlots<'_>) -> bool {
         self.flag.is_dirty()
-            || self.keys.lock().iter().any(|watched| {
-                !watched.was_expired && locked.db(watched.db).is_expired(&watched.key)
-            })
+            || self
+                .keys
+                .lock()
+                .iter()
+                .any(|watched| !watched.was_expired && locked.db(watched.db).is_expired(&watched.key))
     }
 }
 

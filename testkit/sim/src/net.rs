@@ -7,8 +7,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use pando_env::{BoxFuture, BoxListener, BoxStream, Listener, Net, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -109,11 +109,7 @@ impl SimStream {
 }
 
 impl AsyncRead for SimStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.is_reset() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
@@ -129,11 +125,7 @@ impl AsyncRead for SimStream {
 }
 
 impl AsyncWrite for SimStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -191,14 +183,10 @@ impl Net for SimNet {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             match turmoil::net::TcpStream::connect((target, port)).await {
-                Ok(stream) => {
-                    Ok(Box::new(SimStream::new(stream, &self.cuts, self.me, target)) as BoxStream)
-                }
+                Ok(stream) => Ok(Box::new(SimStream::new(stream, &self.cuts, self.me, target)) as BoxStream),
                 // Turmoil tells a cut path from a closed port no better than by refusing both, but a
                 // real network lets the packets of a cut path vanish: only a host can refuse.
-                Err(_) if was_cut || self.cuts.is_cut(self.me, target) => {
-                    std::future::pending().await
-                }
+                Err(_) if was_cut || self.cuts.is_cut(self.me, target) => std::future::pending().await,
                 Err(error) => Err(error),
             }
         })

@@ -35,9 +35,8 @@ impl PlaneState {
     pub fn accepts(&self, now_ms: u64) -> Option<(ShardId, TopologyVersion)> {
         let (map, me) = self.view.as_ref()?;
         let shard = map.shard_of(me)?;
-        let open = map.role_of(me) == Some(Role::Primary)
-            && now_ms < self.lease_until_ms
-            && now_ms >= self.paused_until_ms;
+        let open =
+            map.role_of(me) == Some(Role::Primary) && now_ms < self.lease_until_ms && now_ms >= self.paused_until_ms;
         open.then_some((shard.id, shard.reign))
     }
 }

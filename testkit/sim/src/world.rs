@@ -79,11 +79,7 @@ impl<'a> World<'a> {
     }
 
     /// As `new`, with a say in each host's configuration.
-    pub fn with_config(
-        seed: u64,
-        count: usize,
-        adjust: impl Fn(usize, &mut AgentConfig) + 'static,
-    ) -> Self {
+    pub fn with_config(seed: u64, count: usize, adjust: impl Fn(usize, &mut AgentConfig) + 'static) -> Self {
         let mut builder = turmoil::Builder::new();
         builder
             .tick_duration(TICK)
@@ -113,8 +109,7 @@ impl<'a> World<'a> {
                 ..AgentConfig::default()
             };
             adjust(index, &mut config);
-            let (cuts, disk_in, plane_in, handle_in) =
-                (cuts.clone(), disk.clone(), plane.clone(), handle.clone());
+            let (cuts, disk_in, plane_in, handle_in) = (cuts.clone(), disk.clone(), plane.clone(), handle.clone());
             let starts = Rc::new(RefCell::new(0u64));
             sim.host(name.as_str(), move || {
                 let (config, plane, handle) = (config.clone(), plane_in.clone(), handle_in.clone());
@@ -254,8 +249,7 @@ impl<'a> World<'a> {
 
     fn seen(&self) -> Vec<Seen> {
         let each = self.hosts.iter().enumerate();
-        each.map(|(host, h)| Seen { host, is_running: h.is_running, plane: h.plane.state().clone() })
-            .collect()
+        each.map(|(host, h)| Seen { host, is_running: h.is_running, plane: h.plane.state().clone() }).collect()
     }
 
     fn check(&mut self) {
@@ -292,9 +286,12 @@ impl<'a> World<'a> {
             }
             let Some(shard) = map.shard_of(&me) else { continue };
             let source = by_id.get(&shard.primary).copied().filter(|source| {
-                let is_primary = self.hosts[*source].plane.state().view.as_ref().is_some_and(|(map, id)| {
-                    map.role_of(id) == Some(Role::Primary)
-                });
+                let is_primary = self.hosts[*source]
+                    .plane
+                    .state()
+                    .view
+                    .as_ref()
+                    .is_some_and(|(map, id)| map.role_of(id) == Some(Role::Primary));
                 self.hosts[*source].is_running
                     && is_primary
                     && !self.cuts.is_cut(self.hosts[host].addr, self.hosts[*source].addr)
@@ -477,9 +474,10 @@ impl<'a> World<'a> {
             }
         }
         let Some((map, _)) = self.hosts[0].plane.state().view.clone() else { return false };
-        map.shards().values().filter(|shard| !shard.slots.is_empty()).all(|shard| {
-            shard.slots.first().is_some_and(|slot| self.writer_of(slot).is_some())
-        })
+        map.shards()
+            .values()
+            .filter(|shard| !shard.slots.is_empty())
+            .all(|shard| shard.slots.first().is_some_and(|slot| self.writer_of(slot).is_some()))
     }
 
     /// One line per host, for failures.

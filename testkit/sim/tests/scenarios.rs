@@ -33,9 +33,8 @@ fn replaced_after(seed: u64, fault: impl FnOnce(&mut World<'_>, usize)) -> u64 {
     let (_, victim) = leader_and_other(&world, 3);
     let start = world.now_ms();
     fault(&mut world, victim);
-    let is_replaced = world.until(10 * LEASE_MS, |world| {
-        world.writer_of(slot(victim, 3)).is_some_and(|writer| writer != victim)
-    });
+    let is_replaced =
+        world.until(10 * LEASE_MS, |world| world.writer_of(slot(victim, 3)).is_some_and(|writer| writer != victim));
     world.assert_safe();
     assert!(is_replaced, "{}", world.describe());
     let took = world.now_ms() - start;
@@ -108,9 +107,9 @@ fn heals_without_leader_when_a_root_came_back(seed: u64, is_due: fn(&World<'_>) 
 }
 
 fn is_exchanging(world: &World<'_>) -> bool {
-    (0..world.len()).filter(|host| world.is_running(*host)).any(|host| {
-        world.plane(host).state().view.as_ref().is_some_and(|(map, _)| map.roots().previous.is_some())
-    })
+    (0..world.len())
+        .filter(|host| world.is_running(*host))
+        .any(|host| world.plane(host).state().view.as_ref().is_some_and(|(map, _)| map.roots().previous.is_some()))
 }
 
 #[test]
@@ -167,7 +166,8 @@ fn roots_that_leave_one_after_the_other_are_replaced() {
         let maps = (0..6).filter_map(|host| world.plane(host).state().view.clone());
         maps.filter(|(map, _)| {
             map.nodes().len() == 4 && map.roots().voters.len() == 3 && map.roots().previous.is_none()
-        }).count()
+        })
+        .count()
     };
     let is_settled = world.until(10 * LEASE_MS, |world| staying(world) == 4);
     world.assert_safe();
@@ -181,8 +181,8 @@ fn shards_that_see_each_other_go_on_without_roots() {
     world.form(3);
     world.run_ms(500);
     let map = world.plane(0).state().view.clone().expect("a view").0;
-    let (roots, others): (Vec<usize>, Vec<usize>) = (0..6)
-        .partition(|host| map.roots().contains(&world.node_id(*host).expect("a view")));
+    let (roots, others): (Vec<usize>, Vec<usize>) =
+        (0..6).partition(|host| map.roots().contains(&world.node_id(*host).expect("a view")));
     // A shard none of whose members is a root does not exist here; cut the links to roots instead.
     for root in &roots {
         for other in &others {

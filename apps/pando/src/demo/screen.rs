@@ -59,9 +59,13 @@ fn asked_to_quit() -> Result<bool, String> {
 fn draw(frame: &mut Frame, watch: &Watch, events: &VecDeque<String>) {
     let view = watch.view();
     let height = view.nodes.len() as u16 + 3;
-    let [head, nodes, log, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Length(height), Constraint::Min(3), Constraint::Length(1)])
-            .areas(frame.area());
+    let [head, nodes, log, foot] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Length(height),
+        Constraint::Min(3),
+        Constraint::Length(1),
+    ])
+    .areas(frame.area());
     let title = format!(" Pando   topology version {}   root term {}   {}", view.version, view.term, watch.summary());
     frame.render_widget(Line::styled(title, Style::new().add_modifier(Modifier::BOLD)), head);
     let header = ["node", "id", "role", "root", "slots", "keys", "ops/s", "offset", "health"];

@@ -38,7 +38,12 @@ pub fn run(processes: &mut Processes, stop: &AtomicBool) -> Result<(), String> {
     let victim = victim(&watch)?;
     let index = addresses.iter().position(|address| *address == victim.address).ok_or("an unknown node")?;
     let key = key_of(&victim.address)?;
-    say!("\n2. kill -9 of the primary {} (process {}), slots {}", victim.address, processes.pid(index).unwrap_or(0), victim.slots);
+    say!(
+        "\n2. kill -9 of the primary {} (process {}), slots {}",
+        victim.address,
+        processes.pid(index).unwrap_or(0),
+        victim.slots
+    );
     let others = addresses.clone();
     let lost = victim.address.clone();
     let gap_key = key.clone();
@@ -60,7 +65,11 @@ pub fn run(processes: &mut Processes, stop: &AtomicBool) -> Result<(), String> {
     say!("   {} is a replica in sync", victim.address);
     let written = load.written();
     pause(1)?;
-    say!("\n4. the load went on: {} writes acknowledged, {} of them in the last second", load.written(), load.written() - written);
+    say!(
+        "\n4. the load went on: {} writes acknowledged, {} of them in the last second",
+        load.written(),
+        load.written() - written
+    );
     drop(load);
     let value = Link::connect(&taker, LIMIT)?.text(&["GET", &key])?;
     say!("   the key written after the failover holds: {value}");
@@ -78,5 +87,7 @@ fn victim(watch: &Watch) -> Result<NodeView, String> {
 fn key_of(address: &str) -> Result<String, String> {
     let mut link = Link::connect(address, LIMIT)?;
     let keys = (0..1000).map(|number| format!("gap:{number}"));
-    keys.into_iter().find(|key| link.text(&["SET", key, "before"]).is_ok()).ok_or_else(|| format!("{address} takes no key"))
+    keys.into_iter()
+        .find(|key| link.text(&["SET", key, "before"]).is_ok())
+        .ok_or_else(|| format!("{address} takes no key"))
 }

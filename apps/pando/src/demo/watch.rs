@@ -206,18 +206,20 @@ mod tests {
         after.nodes[0].up = false;
         after.nodes[1].slots = "0-16383".into();
         let told = events(&view([true, false]), &after);
-        assert_eq!(told, [
-            "h:0 does not answer",
-            "h:0 is a replica now",
-            "h:1 was promoted: primary of slots 0-16383",
-        ]);
+        assert_eq!(
+            told,
+            ["h:0 does not answer", "h:0 is a replica now", "h:1 was promoted: primary of slots 0-16383",]
+        );
         assert!(events(&after, &after).is_empty());
     }
 
     #[test]
     fn topology_is_read_from_cluster_nodes() {
         let mut seen = view([false, false]);
-        apply_topology(&mut seen, "aa h:0@1 myself,master - 0 0 1 connected 0-5 7\nbb h:1@1 slave aa 0 0 1 connected\n");
+        apply_topology(
+            &mut seen,
+            "aa h:0@1 myself,master - 0 0 1 connected 0-5 7\nbb h:1@1 slave aa 0 0 1 connected\n",
+        );
         assert_eq!((seen.nodes[0].slots.as_str(), seen.nodes[0].primary), ("0-5 7", true));
         assert_eq!((seen.nodes[1].of.as_str(), seen.nodes[1].primary), ("aa", false));
     }

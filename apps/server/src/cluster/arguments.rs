@@ -64,14 +64,17 @@ pub fn address(words: Args<'_>) -> Result<(String, u16, u16), CommandError> {
         let (host, port) = (String::from_utf8_lossy(words[0]), String::from_utf8_lossy(words[1]));
         CommandError::format(format!("ERR Invalid node address specified: {host}:{port}"))
     };
-    let number = |word: &[u8]| num::parse_i64(word).ok_or(invalid());
+    let number = |word: &[u8], what: &str| {
+        let text = || format!("ERR Invalid {what} port specified: {}", String::from_utf8_lossy(word));
+        num::parse_i64(word).ok_or_else(|| CommandError::format(text()))
+    };
     let in_range = |number: i64| match u16::try_from(number) {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(CommandError::text("ERR Port number is out of range")),
     };
-    let port = number(words[1])?;
+    let port = number(words[1], "base")?;
     let cluster_port = match words.get(2) {
-        Some(word) => i64::from(in_range(number(word)?)?),
+        Some(word) => i64::from(in_range(number(word, "bus")?)?),
         None => 0,
     };
     let port = in_range(port)?;
@@ -101,6 +104,8 @@ mod tests {
         assert_eq!(turned, "ERR start slot number 50 is greater than end slot number 40");
         assert_eq!(error(address(&[b"1.1.1.1", b"99999"])), "ERR Port number is out of range");
         assert_eq!(error(address(&[b"abc", b"7000"])), "ERR Invalid node address specified: abc:7000");
+        assert_eq!(error(address(&[b"1.1.1.1", b"x"])), "ERR Invalid base port specified: x");
+        assert_eq!(error(address(&[b"1.1.1.1", b"7000", b"y"])), "ERR Invalid bus port specified: y");
     }
 
     #[test]

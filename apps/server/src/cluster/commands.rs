@@ -46,6 +46,7 @@ pub const TABLE: &[(&str, SessionFn)] = &[
     ("cluster|setslot", set_slot),
     ("cluster|shards", shards),
     ("cluster|slaves", replicas),
+    ("cluster|slot-stats", super::slot_stats::slot_stats),
     ("cluster|slots", slots),
 ];
 
@@ -64,11 +65,13 @@ fn has_keys(cx: &SessionCx<'_>) -> bool {
 }
 
 /// The applied topology. Before the first one arrives, a node that looks for its roots has an empty one.
-fn view(cx: &SessionCx<'_>) -> Result<Arc<ClusterView>, CommandError> {
+pub(super) fn view(cx: &SessionCx<'_>) -> Result<Arc<ClusterView>, CommandError> {
     let runtime = runtime(cx)?;
     let known = cx.engine.cluster.load_full();
     known.ok_or(()).or_else(|()| match runtime.agent().info().me {
-        Some(me) => Ok(Arc::new(ClusterView::new(Arc::new(ClusterMap::empty(ClusterId::random(|bytes| bytes.fill(0)))), me))),
+        Some(me) => {
+            Ok(Arc::new(ClusterView::new(Arc::new(ClusterMap::empty(ClusterId::random(|bytes| bytes.fill(0)))), me)))
+        }
         None => Err(CommandError::text("CLUSTERDOWN This node has not joined a cluster yet")),
     })
 }
@@ -197,7 +200,7 @@ fn forget(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
         return Err(CommandError::text("ERR I tried hard but I can't forget myself..."));
     }
     if view.map.shard_of(&view.me).is_some_and(|shard| shard.primary == id && shard.primary != view.me) {
-        return Err(CommandError::text("ERR Can't forget my primary!"));
+        return Err(CommandError::text("ERR Can't forget my master!"));
     }
     change(cx, Request::Forget(id))
 }
@@ -228,7 +231,9 @@ fn reset(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
         Some(_) => return Err(CommandError::Syntax),
     };
     if args.len() > 3 {
-        return Err(CommandError::Arity("cluster|reset"));
+        let word = String::from_utf8_lossy(args[1]);
+        let text = format!("ERR unknown subcommand or wrong number of arguments for '{word}'. Try CLUSTER HELP.");
+        return Err(CommandError::format(text));
     }
     if view.is_primary && has_keys(cx) {
         return Err(CommandError::text("ERR CLUSTER RESET can't be called with master nodes containing keys"));

@@ -7,6 +7,7 @@ mod config;
 mod data_plane;
 pub mod runtime;
 mod show;
+mod slot_stats;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

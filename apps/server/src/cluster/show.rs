@@ -100,8 +100,8 @@ fn endpoint(node: &Node, endpoint: EndpointType, reply: &mut ReplyBuf) {
 /// What the preferred endpoint does not say.
 fn slots_metadata(node: &Node, endpoint: EndpointType, reply: &mut ReplyBuf) {
     let ip = (endpoint != EndpointType::Ip).then_some(("ip", node.host.as_str()));
-    let hostname =
-        (endpoint != EndpointType::Hostname && !node.hostname.is_empty()).then_some(("hostname", node.hostname.as_str()));
+    let hostname = (endpoint != EndpointType::Hostname && !node.hostname.is_empty())
+        .then_some(("hostname", node.hostname.as_str()));
     let pairs: Vec<_> = ip.into_iter().chain(hostname).collect();
     reply.map(pairs.len());
     for (name, value) in pairs {
@@ -192,8 +192,7 @@ pub fn info(view: &ClusterView, agent: &AgentInfo, is_ok: bool) -> String {
     let map = &view.map;
     let owners = map.shards().values().filter(|shard| !shard.slots.is_empty());
     let is_failed = |shard: &Shard| map.node(&shard.primary).is_some_and(|node| node.failed);
-    let slots_failed: usize =
-        owners.clone().filter(|shard| is_failed(shard)).map(|shard| shard.slots.len()).sum();
+    let slots_failed: usize = owners.clone().filter(|shard| is_failed(shard)).map(|shard| shard.slots.len()).sum();
     let voting_failed = owners.filter(|shard| is_failed(shard)).count();
     let nodes_failed = map.nodes().values().filter(|node| node.failed).count();
     let assigned = map.slots_assigned();

@@ -90,8 +90,15 @@ fn debug(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         }
         // Settings of structures that we do not have.
         (
-            b"quicklist-packed-threshold" | b"dict-resizing" | b"pause-cron" | b"replybuffer" | b"client-enforce-reply-list"
-            | b"hashing-always-safe" | b"delay-rdb-client-free-seconds" | b"stringmatch-len" | b"set-disable-deny-scripts",
+            b"quicklist-packed-threshold"
+            | b"dict-resizing"
+            | b"pause-cron"
+            | b"replybuffer"
+            | b"client-enforce-reply-list"
+            | b"hashing-always-safe"
+            | b"delay-rdb-client-free-seconds"
+            | b"stringmatch-len"
+            | b"set-disable-deny-scripts",
             [_, ..],
         )
         | (b"config-rewrite-force-all" | b"jmap", []) => cx.reply.ok(),

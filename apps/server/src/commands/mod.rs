@@ -6,6 +6,7 @@ mod config;
 mod debug;
 mod digest;
 mod info;
+mod memory;
 mod replication;
 mod shutdown;
 
@@ -19,7 +20,16 @@ pub type Row = (&'static str, SessionFn);
 
 /// All commands of this crate.
 pub fn table() -> Vec<Row> {
-    [config::TABLE, debug::TABLE, info::TABLE, replication::TABLE, shutdown::TABLE, crate::cluster::commands::TABLE].concat()
+    [
+        config::TABLE,
+        debug::TABLE,
+        info::TABLE,
+        memory::TABLE,
+        replication::TABLE,
+        shutdown::TABLE,
+        crate::cluster::commands::TABLE,
+    ]
+    .concat()
 }
 
 /// The server that the command runs in.

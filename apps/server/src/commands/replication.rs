@@ -57,21 +57,31 @@ fn replica_of(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandErr
             server.replication.promote();
             server.config.force("replicaof", String::new());
             crate::logging::set_replica(false);
-            tracing::info!("PRIMARY MODE enabled (user request from 'id={} addr={}')", cx.session.shared.id, cx.session.shared.addr);
+            tracing::info!(
+                "PRIMARY MODE enabled (user request from 'id={} addr={}')",
+                cx.session.shared.id,
+                cx.session.shared.addr
+            );
         }
     } else {
         let Some(port) = port.parse::<u16>().ok().filter(|p| *p > 0) else {
             return Err(CommandError::text("ERR Invalid master port"));
         };
         if server.replication.primary_address().is_some_and(|(h, p)| h == host && p == port) {
-            tracing::info!("REPLICAOF would result into synchronization with the primary we are already connected with. No operation performed.");
+            tracing::info!(
+                "REPLICAOF would result into synchronization with the primary we are already connected with. No operation performed."
+            );
             cx.reply.simple("OK Already connected to specified master");
             return Ok(Next::Continue);
         }
         server.replication.follow(&host, port);
         server.config.force("replicaof", format!("{host} {port}"));
         crate::logging::set_replica(true);
-        tracing::info!("REPLICAOF {host}:{port} enabled (user request from 'id={} addr={}')", cx.session.shared.id, cx.session.shared.addr);
+        tracing::info!(
+            "REPLICAOF {host}:{port} enabled (user request from 'id={} addr={}')",
+            cx.session.shared.id,
+            cx.session.shared.addr
+        );
     }
     cx.reply.ok();
     Ok(Next::Continue)

@@ -317,16 +317,17 @@ fn canonical_percentiles(words: &[String]) -> Result<String, String> {
     {
         return Ok(String::new());
     }
+    let mut shown = Vec::with_capacity(words.len());
     for word in words {
         match word.parse::<f64>() {
-            Ok(percent) if (0.0..=100.0).contains(&percent) => {}
+            Ok(percent) if (0.0..=100.0).contains(&percent) => shown.push(percent.to_string()),
             Ok(_) => {
                 return Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".to_owned());
             }
             Err(_) => return Err("Invalid latency-tracking-info-percentiles parameters".to_owned()),
         }
     }
-    Ok(words.join(" "))
+    Ok(shown.join(" "))
 }
 
 #[cfg(test)]
@@ -354,8 +355,12 @@ mod tests {
         check(Kind::Save, "60 10", "900 1", Ok("900 1 60 10"));
         check(Kind::Save, "", "900 1", Ok(""));
         check(Kind::Save, "abc", "", Err("Invalid save parameters"));
-        check(Kind::OutputLimits, "replica 1mb 0 0", "normal 0 0 0 slave 5 0 0 pubsub 1 2 3",
-            Ok("normal 0 0 0 slave 1048576 0 0 pubsub 1 2 3"));
+        check(
+            Kind::OutputLimits,
+            "replica 1mb 0 0",
+            "normal 0 0 0 slave 5 0 0 pubsub 1 2 3",
+            Ok("normal 0 0 0 slave 1048576 0 0 pubsub 1 2 3"),
+        );
         check(Kind::Events, "KEA", "", Ok("AKE"));
         check(Kind::Events, "q", "", Err("Invalid event class character. Use 'Ag$lshzxeKEtmdn'."));
         check(Kind::ReplicaOf, "NO one", "", Ok(""));

@@ -17,9 +17,11 @@ pub const VALKEY_VERSION: &str = "9.1.2";
 pub enum LoadError {
     /// A line is wrong.
     #[error(
-        "\n*** FATAL CONFIG FILE ERROR (Version {VALKEY_VERSION}) ***\nReading the configuration file, at line {line}\n>>> '{text}'\n{reason}"
+        "\n*** FATAL CONFIG FILE ERROR (Version {VALKEY_VERSION}) ***\nReading the configuration file, at line {line} of {origin}\n>>> '{text}'\n{reason}"
     )]
     Line {
+        /// The file, or where else the line stood.
+        origin: String,
         /// Counted from 1.
         line: usize,
         /// The line itself.
@@ -68,14 +70,14 @@ pub fn from_args(args: &[String]) -> Result<Invocation, LoadError> {
     }
     let mut rest = args;
     let mut file = None;
-    let mut text = String::new();
+    let mut values = Values::defaults();
+    let mut seen = Seen::default();
     if let Some(first) = args.first()
         && !first.starts_with("--")
         && first != "-"
     {
         let path = std::path::absolute(first).unwrap_or_else(|_| PathBuf::from(first));
-        text.push_str(&read_file(&path)?);
-        text.push('\n');
+        load_text(&read_file(&path)?, &path.display().to_string(), &mut values, &mut seen)?;
         file = Some(path);
         rest = &args[1..];
     }
@@ -90,13 +92,9 @@ pub fn from_args(args: &[String]) -> Result<Invocation, LoadError> {
         let mut stdin = String::new();
         // A text that is not UTF-8 is as unreadable as none.
         let _ = std::io::stdin().read_to_string(&mut stdin);
-        text.push_str(&stdin);
-        text.push('\n');
+        load_text(&stdin, "standard input", &mut values, &mut seen)?;
     }
-    text.push_str(&options_as_lines(options));
-    let mut values = Values::defaults();
-    let mut seen = Seen::default();
-    load_text(&text, &mut values, &mut seen)?;
+    load_text(&options_as_lines(options), "the command line", &mut values, &mut seen)?;
     Ok(Invocation::Start(Box::new(Loaded { values, file })))
 }
 
@@ -129,10 +127,8 @@ fn options_as_lines(options: &[String]) -> String {
 }
 
 fn read_file(path: &Path) -> Result<String, LoadError> {
-    let bytes = std::fs::read(path).map_err(|e| LoadError::File {
-        path: path.display().to_string(),
-        reason: super::os_reason(&e),
-    })?;
+    let bytes = std::fs::read(path)
+        .map_err(|e| LoadError::File { path: path.display().to_string(), reason: super::os_reason(&e) })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -143,13 +139,18 @@ struct Seen {
     depth: usize,
 }
 
-fn load_text(text: &str, values: &mut Values, seen: &mut Seen) -> Result<(), LoadError> {
+fn load_text(text: &str, origin: &str, values: &mut Values, seen: &mut Seen) -> Result<(), LoadError> {
     for (index, raw) in text.split('\n').enumerate() {
         let line = raw.trim_matches([' ', '\t', '\r', '\n']);
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let fail = |reason: &str| LoadError::Line { line: index + 1, text: line.to_owned(), reason: reason.to_owned() };
+        let fail = |reason: &str| LoadError::Line {
+            origin: origin.to_owned(),
+            line: index + 1,
+            text: line.to_owned(),
+            reason: reason.to_owned(),
+        };
         let Some(mut words) = split(line) else {
             return Err(fail("Unbalanced quotes in configuration line"));
         };
@@ -213,7 +214,7 @@ fn include(pattern: &str, values: &mut Values, seen: &mut Seen) -> Result<(), Lo
     let files = if has_pattern { glob_files(pattern) } else { vec![PathBuf::from(pattern)] };
     for file in files {
         let text = read_file(&file)?;
-        load_text(&text, values, seen)?;
+        load_text(&text, &file.display().to_string(), values, seen)?;
     }
     seen.depth -= 1;
     Ok(())
@@ -271,19 +272,41 @@ mod tests {
         check(&["--port", "--x", "--loglevel", "verbose"], "port", Err("argument couldn't be parsed into an integer"));
         check(&["--logfile", "--x", "--loglevel", "debug"], "logfile", Ok("--x"));
         check(&["--shutdown-on-sigint", "force now nosave"], "shutdown-on-sigint", Ok("nosave now force"));
-        check(&["--shutdown-on-sigint"], "port",
-            Err("argument(s) must be one of the following: default, save, nosave, now, force, safe, failover"));
+        check(
+            &["--shutdown-on-sigint"],
+            "port",
+            Err("argument(s) must be one of the following: default, save, nosave, now, force, safe, failover"),
+        );
         check(&["--rename-command", "flushall", ""], "port", Ok("6379"));
         check(&["--rename-command", "nosuch", "x"], "port", Err("No such command in rename-command"));
         check(&["--rename-command", "flushall", "get"], "port", Err("Target command name already exists"));
+        check(
+            &["--latency-tracking-info-percentiles", "0.0 50.0 99.9"],
+            "latency-tracking-info-percentiles",
+            Ok("0 50 99.9"),
+        );
         check(&["--maxmemory", "9223372036854775808"], "maxmemory", Ok("9223372036854775808"));
         check(&["--slot-migration-max-failover-repl-bytes", "-1"], "slot-migration-max-failover-repl-bytes", Ok("-1"));
-        check(&["--slot-migration-max-failover-repl-bytes", "-2"], "port",
-            Err("argument must be between -1 and 9223372036854775807 inclusive"));
-        check(&["--client-output-buffer-limit"], "port", Err("Wrong number of arguments in buffer limit configuration."));
+        check(
+            &["--slot-migration-max-failover-repl-bytes", "-2"],
+            "port",
+            Err("argument must be between -1 and 9223372036854775807 inclusive"),
+        );
+        check(
+            &["--client-output-buffer-limit"],
+            "port",
+            Err("Wrong number of arguments in buffer limit configuration."),
+        );
+        let wrong = from_args(&["--port".to_owned(), "7".to_owned(), "--nope".to_owned(), "1".to_owned()]);
+        assert!(
+            wrong.is_err_and(|error| error.to_string().contains("at line 2 of the command line\n>>> 'nope \"1\"'"))
+        );
         check(&["--foo", "bar"], "port", Err("Bad directive or wrong number of arguments"));
         check(&["--io-threads-do-reads", "yes"], "port", Ok("6379"));
-        check(&["--client-output-buffer-limit", "pubsub", "1", "2", "3"], "client-output-buffer-limit",
-            Ok("normal 0 0 0 slave 268435456 67108864 60 pubsub 1 2 3"));
+        check(
+            &["--client-output-buffer-limit", "pubsub", "1", "2", "3"],
+            "client-output-buffer-limit",
+            Ok("normal 0 0 0 slave 268435456 67108864 60 pubsub 1 2 3"),
+        );
     }
 }

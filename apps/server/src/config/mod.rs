@@ -157,7 +157,8 @@ impl Config {
             };
             match TABLE[index].access {
                 // Tools that set everything to what it is must not stumble over directives that only we have.
-                Access::Fixed if TABLE[index].name.starts_with("cluster-root") && self.value(TABLE[index].name) == *same => {}
+                Access::Fixed
+                    if TABLE[index].name.starts_with("cluster-root") && self.value(TABLE[index].name) == *same => {}
                 Access::Fixed if TABLE[index].name == "cluster-roles" && self.value(TABLE[index].name) == *same => {}
                 Access::Fixed => return Err(refused(name, "can't set immutable config")),
                 Access::Protected if !protected_allowed => return Err(refused(name, "can't set protected config")),
@@ -227,20 +228,38 @@ mod tests {
     #[test]
     fn config_set_refuses_in_valkeys_words() {
         check(&[("hz", "5"), ("maxmemory", "1gb")], Ok(()));
-        check(&[("hz", "5"), ("hz", "6")],
-            Err("ERR CONFIG SET failed (possibly related to argument 'hz') - duplicate parameter"));
+        check(
+            &[("hz", "5"), ("hz", "6")],
+            Err("ERR CONFIG SET failed (possibly related to argument 'hz') - duplicate parameter"),
+        );
         check(&[("cluster-roles", "data,root"), ("cluster-root-count", "3")], Ok(()));
-        check(&[("cluster-root-count", "5")],
-            Err("ERR CONFIG SET failed (possibly related to argument 'cluster-root-count') - can't set immutable config"));
-        check(&[("maxmemory-clients", "101%")],
-            Err("ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - percentage argument must be less or equal to 100"));
+        check(
+            &[("cluster-root-count", "5")],
+            Err(
+                "ERR CONFIG SET failed (possibly related to argument 'cluster-root-count') - can't set immutable config",
+            ),
+        );
+        check(
+            &[("maxmemory-clients", "101%")],
+            Err(
+                "ERR CONFIG SET failed (possibly related to argument 'maxmemory-clients') - percentage argument must be less or equal to 100",
+            ),
+        );
         check(&[("foo", "1")], Err("ERR Unknown option or number of arguments for CONFIG SET - 'foo'"));
-        check(&[("databases", "4")],
-            Err("ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config"));
-        check(&[("dir", "x")],
-            Err("ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config"));
-        check(&[("hz", "abc")],
-            Err("ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer"));
+        check(
+            &[("databases", "4")],
+            Err("ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config"),
+        );
+        check(
+            &[("dir", "x")],
+            Err("ERR CONFIG SET failed (possibly related to argument 'dir') - can't set protected config"),
+        );
+        check(
+            &[("hz", "abc")],
+            Err(
+                "ERR CONFIG SET failed (possibly related to argument 'hz') - argument couldn't be parsed into an integer",
+            ),
+        );
     }
 
     #[test]
@@ -267,7 +286,8 @@ mod tests {
     #[test]
     fn config_get_shows_aliases() {
         let config = Config::new(Values::defaults(), None);
-        let names: Vec<_> = config.matching(&[b"*lave-priority", b"REPLICA-PRIORITY"]).into_iter().map(|p| p.0).collect();
+        let names: Vec<_> =
+            config.matching(&[b"*lave-priority", b"REPLICA-PRIORITY"]).into_iter().map(|p| p.0).collect();
         assert_eq!(names, ["replica-priority", "slave-priority"]);
     }
 }

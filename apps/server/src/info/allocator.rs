@@ -35,6 +35,26 @@ pub fn stats() -> Option<Stats> {
     })
 }
 
+/// Has the allocator give back what it holds for later.
+pub fn purge() {
+    if !IS_GLOBAL.load(Ordering::Relaxed) {
+        return;
+    }
+    let arenas = tikv_jemalloc_ctl::arenas::narenas::read().unwrap_or(0);
+    for arena in 0..arenas {
+        let name = format!("arena.{arena}.dirty_decay_ms\0");
+        // An arena that does not exist refuses, and has nothing to give.
+        // SAFETY: these controls read and write an `ssize_t`.
+        unsafe {
+            if let Ok(decay_ms) = tikv_jemalloc_ctl::raw::read::<isize>(name.as_bytes()) {
+                // A decay time of zero purges at once.
+                let _ = tikv_jemalloc_ctl::raw::write(name.as_bytes(), 0isize);
+                let _ = tikv_jemalloc_ctl::raw::write(name.as_bytes(), decay_ms);
+            }
+        }
+    }
+}
+
 /// Resident memory of the process.
 pub fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();

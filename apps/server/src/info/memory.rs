@@ -10,16 +10,30 @@ fn ratio(a: u64, b: u64) -> String {
     if b == 0 { "0.00".to_owned() } else { format!("{:.2}", a as f64 / b as f64) }
 }
 
+/// The allocator's numbers and the slab's together.
+pub(crate) fn memory_stats(server: &Server, used: u64, rss: u64) -> allocator::Stats {
+    let keyspace = &server.engine.keyspace;
+    let pages = keyspace.slab_page_bytes();
+    allocator::stats().map_or(allocator::Stats { allocated: used, active: used, resident: rss }, |heap| {
+        allocator::Stats {
+            allocated: heap.allocated + keyspace.slab_block_bytes(),
+            active: heap.active + pages,
+            resident: heap.resident + pages,
+        }
+    })
+}
+
 pub(super) fn memory(server: &Server, out: &mut String) {
     let used = server.used_memory();
     let peak = server.peak_memory.load(Relaxed);
     let startup = server.startup_memory.load(Relaxed);
     let rss = allocator::resident_bytes();
     let dataset = server.engine.keyspace.used_bytes().min(used);
-    let stats = allocator::stats().unwrap_or(allocator::Stats { allocated: used, active: used, resident: rss });
+    let stats = memory_stats(server, used, rss);
     let status = server.replication.status();
     let maxmemory = server.engine.settings.load().maxmemory;
-    let percent = |part: u64, whole: u64| format!("{:.2}%", if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 });
+    let percent =
+        |part: u64, whole: u64| format!("{:.2}%", if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 });
     out.push_str("# Memory\r\n");
     field(out, "used_memory", used);
     field(out, "used_memory_human", human(used));
@@ -59,7 +73,9 @@ pub(super) fn memory(server: &Server, out: &mut String) {
     field(out, "mem_clients_normal", buffers);
     zeros(out, &["mem_cluster_links", "mem_cluster_slot_import", "mem_cluster_slot_export", "mem_aof_buffer"]);
     field(out, "mem_allocator", "jemalloc-5.3.0");
-    zeros(out, &["mem_overhead_db_hashtable_rehashing", "active_defrag_running", "lazyfree_pending_objects", "lazyfreed_objects"]);
+    field(out, "mem_overhead_db_hashtable_rehashing", 0);
+    field(out, "active_defrag_running", server.defrag.running.load(Relaxed));
+    zeros(out, &["lazyfree_pending_objects", "lazyfreed_objects"]);
 }
 
 pub(super) fn keyspace(server: &Server, out: &mut String) {

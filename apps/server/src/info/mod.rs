@@ -3,7 +3,7 @@
 
 pub mod allocator;
 mod commands;
-mod memory;
+pub mod memory;
 mod replication;
 mod server;
 mod stats;

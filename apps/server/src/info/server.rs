@@ -65,7 +65,8 @@ pub(super) fn clients(server: &Server, out: &mut String) {
     field(out, "connected_clients", server.clients.load(Relaxed));
     field(out, "cluster_connections", 0);
     field(out, "maxclients", server.config.settings().maxclients);
-    let most = |of: &dyn Fn(&pando_session::ClientShared) -> u64| all.iter().map(|client| of(client)).max().unwrap_or(0);
+    let most =
+        |of: &dyn Fn(&pando_session::ClientShared) -> u64| all.iter().map(|client| of(client)).max().unwrap_or(0);
     field(out, "client_recent_max_input_buffer", most(&|c| c.query_bytes.load(Relaxed)));
     field(out, "client_recent_max_output_buffer", most(&|c| c.output_bytes.load(Relaxed)));
     // Those whom a pause holds back wait too.
@@ -79,11 +80,15 @@ pub(super) fn clients(server: &Server, out: &mut String) {
     let paused = server.engine.gate.paused();
     let left_ms = server.engine.gate.paused_until().map_or(0, |until| until.saturating_sub(pando_session::boot_ms()));
     field(out, "paused_reason", if paused.is_some() { "client_pause" } else { "none" });
-    field(out, "paused_actions", match paused {
-        None => "none",
-        Some(PauseMode::Write) => "write",
-        Some(PauseMode::All) => "all",
-    });
+    field(
+        out,
+        "paused_actions",
+        match paused {
+            None => "none",
+            Some(PauseMode::Write) => "write",
+            Some(PauseMode::All) => "all",
+        },
+    );
     field(out, "paused_timeout_milliseconds", left_ms);
 }
 
@@ -91,10 +96,18 @@ pub(super) fn persistence(server: &Server, out: &mut String) {
     let totals = server.engine.stats.totals();
     out.push_str("# Persistence\r\n");
     field(out, "loading", u8::from(server.engine.gate.is_loading()));
-    zeros(out, &[
-        "async_loading", "current_cow_peak", "current_cow_size", "current_cow_size_age", "current_fork_perc",
-        "current_save_keys_processed", "current_save_keys_total",
-    ]);
+    zeros(
+        out,
+        &[
+            "async_loading",
+            "current_cow_peak",
+            "current_cow_size",
+            "current_cow_size_age",
+            "current_fork_perc",
+            "current_save_keys_processed",
+            "current_save_keys_total",
+        ],
+    );
     field(out, "rdb_changes_since_last_save", totals.dirty);
     field(out, "rdb_bgsave_in_progress", 0);
     field(out, "rdb_last_save_time", server.started_unix_s);

@@ -19,10 +19,15 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     field(out, "instantaneous_ops_per_sec", rates.commands.load(Relaxed));
     field(out, "total_net_input_bytes", net.net_in);
     field(out, "total_net_output_bytes", net.net_out);
-    zeros(out, &[
-        "total_net_repl_input_bytes", "total_net_repl_output_bytes", "total_net_cluster_slot_import_bytes",
-        "total_net_cluster_slot_export_bytes",
-    ]);
+    zeros(
+        out,
+        &[
+            "total_net_repl_input_bytes",
+            "total_net_repl_output_bytes",
+            "total_net_cluster_slot_import_bytes",
+            "total_net_cluster_slot_export_bytes",
+        ],
+    );
     field(out, "instantaneous_input_kbps", kilobytes(&rates.net_in));
     field(out, "instantaneous_output_kbps", kilobytes(&rates.net_out));
     field(out, "instantaneous_input_repl_kbps", "0.00");
@@ -35,7 +40,12 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     field(out, "expired_fields", 0);
     field(out, "expired_stale_perc", "0.00");
     field(out, "expired_keys_with_volatile_items_stale_perc", "0.00");
-    zeros(out, &["expired_time_cap_reached_count", "expire_cycle_cpu_milliseconds"]);
+    field(out, "expired_time_cap_reached_count", 0);
+    let lag = &server.expire_lag;
+    field(out, "expire_cycle_cpu_milliseconds", lag.busy_us.load(Relaxed) / 1000);
+    field(out, "expire_lag_ms", lag.now_ms.load(Relaxed));
+    field(out, "expire_lag_max_ms", lag.max_ms.load(Relaxed));
+    field(out, "expire_lag_sum_ms", lag.sum_ms.load(Relaxed));
     field(out, "evicted_keys", engine.stats.evicted_keys.load(Relaxed));
     let eviction = &engine.eviction;
     let (exceeded_ms, current_exceeded_ms) = eviction.exceeded_ms();
@@ -55,12 +65,17 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     field(out, "pubsub_channels", channels);
     field(out, "pubsub_patterns", patterns);
     field(out, "pubsubshard_channels", shard_channels);
-    zeros(out, &[
-        "latest_fork_usec", "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits",
-        "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses", "total_active_defrag_time",
-        "current_active_defrag_time", "tracking_total_keys", "tracking_total_items", "tracking_total_prefixes",
-        "unexpected_error_replies",
-    ]);
+    zeros(out, &["latest_fork_usec", "total_forks", "migrate_cached_sockets", "slave_expires_tracked_keys"]);
+    // One entry is one allocation.
+    let (hits, misses) = (server.defrag.hits.load(Relaxed), server.defrag.misses.load(Relaxed));
+    field(out, "active_defrag_hits", hits);
+    field(out, "active_defrag_misses", misses);
+    field(out, "active_defrag_key_hits", hits);
+    field(out, "active_defrag_key_misses", misses);
+    let current_ms = server.defrag.current_ms.load(Relaxed);
+    field(out, "total_active_defrag_time", server.defrag.total_ms.load(Relaxed) + current_ms);
+    field(out, "current_active_defrag_time", current_ms);
+    zeros(out, &["tracking_total_keys", "tracking_total_items", "tracking_total_prefixes", "unexpected_error_replies"]);
     field(out, "total_error_replies", engine.stats.total_error_replies.load(Relaxed));
     field(out, "dump_payload_sanitizations", 0);
     field(out, "total_reads_processed", net.reads);
@@ -79,10 +94,17 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     field(out, "eventloop_duration_cmd_sum", totals.commands_ns / 1000);
     field(out, "instantaneous_eventloop_cycles_per_sec", rates.cycles.load(Relaxed));
     field(out, "instantaneous_eventloop_duration_usec", net.busy_us / net.cycles.max(1));
-    zeros(out, &[
-        "acl_access_denied_auth", "acl_access_denied_cmd", "acl_access_denied_key", "acl_access_denied_channel",
-        "acl_access_denied_tls_cert", "acl_access_denied_db",
-    ]);
+    zeros(
+        out,
+        &[
+            "acl_access_denied_auth",
+            "acl_access_denied_cmd",
+            "acl_access_denied_key",
+            "acl_access_denied_channel",
+            "acl_access_denied_tls_cert",
+            "acl_access_denied_db",
+        ],
+    );
 }
 
 pub(super) fn cpu(server: &Server, out: &mut String) {

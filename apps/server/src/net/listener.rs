@@ -150,13 +150,13 @@ pub fn open_tcp(settings: &ServerSettings) -> Result<Vec<Listener>, ListenError>
             Some(name) => (name, true),
             None => (configured.as_str(), false),
         };
-        let opened = addresses(name, settings.port)
-            .and_then(|found| found.into_iter().map(|a| listen_tcp(a, settings.tcp_backlog)).collect::<io::Result<Vec<_>>>());
+        let opened = addresses(name, settings.port).and_then(|found| {
+            found.into_iter().map(|a| listen_tcp(a, settings.tcp_backlog)).collect::<io::Result<Vec<_>>>()
+        });
         match opened {
             Ok(found) => listeners.extend(found),
             Err(e) => {
-                let error =
-                    ListenError::Tcp { address: name.to_owned(), port: settings.port, reason: os_reason(&e) };
+                let error = ListenError::Tcp { address: name.to_owned(), port: settings.port, reason: os_reason(&e) };
                 // An address that is taken is an error even if it is optional.
                 if !optional || e.kind() == io::ErrorKind::AddrInUse {
                     return Err(error);
@@ -191,7 +191,9 @@ impl Listener {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let fd = match rustix::net::accept_with(&self.fd, flags) {
             Ok(fd) => fd,
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => return Ok(None),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {
+                return Ok(None);
+            }
             Err(e) => return Err(e.into()),
         };
         let peer = match &self.unix_path {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! How many workers have clients. At low load few of them do, because each wake-up then serves more clients: new clients
-//! go to the least busy worker that has some already. A worker that was busy for most of a window hands half of its
-//! clients to one that was not.
+//! go to the least busy worker that has some already. A worker that was busy for nearly all of several windows hands half
+//! of its clients to one that was not; when one worker could do the work of two, the later one hands over all of its
+//! clients.
 
 use super::Worker;
 use super::slab::Token;
@@ -14,7 +15,12 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Length of a window.
 const WINDOW_MS: u64 = 100;
 /// A worker that used more of a core than this wants help (of 1000).
-const BUSY_PERMILLE: usize = 600;
+const BUSY_PERMILLE: usize = 850;
+/// So many busy windows in a row, lest a burst spreads clients whose cost per request then rises.
+const BUSY_WINDOWS: u32 = 3;
+/// Two workers that together used less than this are one too many.
+const MERGE_PERMILLE: usize = 500;
+const MERGE_WINDOWS: u32 = 10;
 /// A worker that used less than this can give help.
 const CALM_PERMILLE: usize = 300;
 /// A measurement older than this means that the worker sleeps.
@@ -31,12 +37,15 @@ pub(super) struct Window {
     cpu_ns: u64,
     /// Windows to wait before clients may be moved again.
     rest: u32,
+    /// Windows in a row in which this worker was busy, and in which an earlier one could have done its work.
+    busy: u32,
+    spare: u32,
 }
 
 impl Window {
     /// Starts now.
     pub(super) fn start(now_ms: u64) -> Window {
-        Window { started_ms: now_ms, cpu_ns: os::thread_cpu_ns(), rest: 0 }
+        Window { started_ms: now_ms, cpu_ns: os::thread_cpu_ns(), ..Window::default() }
     }
 }
 
@@ -77,9 +86,24 @@ impl Worker {
         slot.busy_permille.store(permille, Relaxed);
         slot.measured_ms.store(self.now_ms, Relaxed);
         let rest = self.window.rest.saturating_sub(1);
-        self.window = Window { started_ms: self.now_ms, cpu_ns, rest };
         let clients = slot.clients.load(Relaxed);
-        if permille < BUSY_PERMILLE || rest > 0 || clients < 2 || self.server.mail.slots().len() < 2 {
+        let busy = if permille >= BUSY_PERMILLE { self.window.busy + 1 } else { 0 };
+        let earlier = (0..self.index).find(|w| {
+            self.server.mail.slot(*w).clients.load(Relaxed) > 0 && self.busy_permille_of(*w) + permille < MERGE_PERMILLE
+        });
+        let spare = if clients > 0 && earlier.is_some() { self.window.spare + 1 } else { 0 };
+        self.window = Window { started_ms: self.now_ms, cpu_ns, rest, busy, spare };
+        if let Some(earlier) = earlier
+            && spare >= MERGE_WINDOWS
+            && rest == 0
+            && slot.clients.load(Relaxed) + self.server.mail.slot(earlier).clients.load(Relaxed) <= CLIENTS_PER_WORKER
+        {
+            self.window.spare = 0;
+            self.window.rest = CALM_WINDOWS;
+            self.move_to(earlier, 0, 1);
+            return;
+        }
+        if busy < BUSY_WINDOWS || rest > 0 || clients < 2 || self.server.mail.slots().len() < 2 {
             return;
         }
         let helper = (0..self.server.mail.slots().len())
@@ -87,12 +111,12 @@ impl Worker {
             .min_by_key(|w| self.busy_permille_of(*w));
         if let Some(helper) = helper {
             self.window.rest = CALM_WINDOWS;
-            self.move_half_to(helper);
+            self.move_to(helper, 1, 2);
         }
     }
 
-    /// Hands every second client that was active lately to another worker.
-    fn move_half_to(&mut self, helper: usize) {
+    /// Hands clients that were active lately to another worker: all but the first `skip` of them, each `step`th.
+    fn move_to(&mut self, helper: usize, skip: usize, step: usize) {
         let lately_ms = self.now_ms.saturating_sub(10 * WINDOW_MS);
         let mut active: Vec<Token> = self.slab.tokens();
         active.retain(|token| {
@@ -107,7 +131,7 @@ impl Worker {
                     && !c.session.shared.is_subscribed()
             })
         });
-        for token in active.into_iter().skip(1).step_by(2) {
+        for token in active.into_iter().skip(skip).step_by(step) {
             let Some(mut connection) = self.slab.remove(token) else { continue };
             if self.poller.remove(connection.fd.as_fd()).is_err() {
                 connection.fate = super::Fate::CloseNow;

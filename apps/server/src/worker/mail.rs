@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Messages to a worker, and connections that leave it for the replication runtime.
 
+use super::Worker;
 use super::connection::Fate;
 use super::slab::Token;
-use super::Worker;
 use crate::net::mailbox::WorkerMessage;
 use crate::net::poller::Poller as _;
 use pando_session::{ClientId, Message};
@@ -24,7 +24,9 @@ impl Worker {
     fn handle_session_message(&mut self, message: Message) {
         match message {
             Message::Push { client, bytes } => {
-                let Some(token) = self.token_of(client, || Message::Push { client, bytes: bytes.clone() }) else { return };
+                let Some(token) = self.token_of(client, || Message::Push { client, bytes: bytes.clone() }) else {
+                    return;
+                };
                 let Some(mut connection) = self.slab.take(token) else { return };
                 self.lend_output(&mut connection);
                 connection.output.raw(&bytes);

@@ -109,7 +109,9 @@ impl Worker {
     fn check_query_limit(&mut self, token: Token, connection: &mut Connection) {
         let held = connection.input.len() as u64;
         connection.session.shared.query_bytes.store(held, Relaxed);
-        if held > self.settings.query_buffer_limit {
+        // What is known to be missing counts: the request could not be completed within the limit.
+        let missing = if held > 0 { connection.input_missing as u64 } else { 0 };
+        if held + missing > self.settings.query_buffer_limit {
             self.stats.query_limit_closes.add(1);
             tracing::warn!(
                 "Closing client that reached max query buffer length: id={} addr={} qbuf={held}",
@@ -129,7 +131,8 @@ impl Worker {
         connection.input_missing = 1;
         'batches: while at < input.len() && connection.fate == Fate::Open {
             let unauthenticated = !connection.session.is_authenticated();
-            let limits = Limits { bulk_len_max: self.settings.proto_max_bulk_len, unauthenticated, ..Limits::default() };
+            let limits =
+                Limits { bulk_len_max: self.settings.proto_max_bulk_len, unauthenticated, ..Limits::default() };
             // What a client may send can change with its next command as long as it has not authenticated.
             let batch = if unauthenticated { 1 } else { BATCH };
             argv.clear();
@@ -193,7 +196,11 @@ impl Worker {
             }
             if let Some(error) = failure {
                 let text = format!("ERR {error}");
-                tracing::debug!("Protocol error ({error}) from client: id={} addr={}", connection.id, connection.peer.remote_text());
+                tracing::debug!(
+                    "Protocol error ({error}) from client: id={} addr={}",
+                    connection.id,
+                    connection.peer.remote_text()
+                );
                 self.server.engine.stats.count_error(text.as_bytes());
                 connection.output.error(&text);
                 connection.fate = Fate::CloseAfterFlush;
@@ -209,7 +216,14 @@ impl Worker {
 
     /// Executes one request, which ends at `end` in the input, and advances `at` over it. False if the connection
     /// executes no more of them now.
-    fn execute(&mut self, token: Token, connection: &mut Connection, args: Args<'_>, at: &mut usize, end: usize) -> bool {
+    fn execute(
+        &mut self,
+        token: Token,
+        connection: &mut Connection,
+        args: Args<'_>,
+        at: &mut usize,
+        end: usize,
+    ) -> bool {
         let engine = &self.server.engine;
         if connection.session.shared.killed.load(Relaxed) {
             // Killed by a client whose CLIENT KILL was answered before this request is looked at.

@@ -2,9 +2,9 @@
 //! Clients that execute nothing for a while: WAIT, pauses, replies that another thread makes. Requests which they sent
 //! meanwhile stay in their input, in order.
 
+use super::Worker;
 use super::connection::{Connection, Fate};
 use super::slab::Token;
-use super::Worker;
 use pando_session::{ClientId, Suspend, boot_ms};
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -57,16 +57,28 @@ pub struct Record {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RdbItem {
     /// The first item: the version, and whether the magic was `VALKEY`.
-    Header { version: u32, valkey: bool },
+    Header {
+        version: u32,
+        valkey: bool,
+    },
     /// A named remark (`valkey-ver`, `repl-stream-db`, ...). Unknown names are to be ignored.
-    Aux { name: Vec<u8>, value: Vec<u8> },
+    Aux {
+        name: Vec<u8>,
+        value: Vec<u8>,
+    },
     /// How many keys and expiring keys follow in this database: a hint.
-    Sizes { db: u32, keys: u64, expires: u64 },
+    Sizes {
+        db: u32,
+        keys: u64,
+        expires: u64,
+    },
     /// The source of a function library.
     Function(Vec<u8>),
     Record(Record),
     /// The last item; the checksum was right, or `false` if the writer had switched it off.
-    End { summed: bool },
+    End {
+        summed: bool,
+    },
 }
 
 /// Why an image was refused.

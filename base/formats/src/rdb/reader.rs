@@ -212,12 +212,7 @@ fn body(c: &mut Cursor<'_>, version: u32, db: u32, expire_at_ms: Option<u64>) ->
         op::TYPE_STRING => {
             let key = c.string()?;
             let value = c.string()?;
-            Step::Item(RdbItem::Record(Record {
-                db,
-                key: key.into_bytes(),
-                value: value.into_value(),
-                expire_at_ms,
-            }))
+            Step::Item(RdbItem::Record(Record { db, key: key.into_bytes(), value: value.into_value(), expire_at_ms }))
         }
         code => {
             let key = String::from_utf8_lossy(&c.string()?.into_bytes()).into_owned();

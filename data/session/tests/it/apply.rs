@@ -27,7 +27,13 @@ fn the_stream_is_executed_without_checks_and_not_logged() {
     assert!(apply(&server, &mut session, "EXEC").is_err());
     assert!(server.logged().is_empty());
     let mut client = server.client();
-    client.check(&[("AUTH x", "+OK"), ("SELECT 2", "+OK"), ("GET a", "\"2\""), ("SELECT 3", "+OK"), ("GET b", "\"3\"")]);
+    client.check(&[
+        ("AUTH x", "+OK"),
+        ("SELECT 2", "+OK"),
+        ("GET a", "\"2\""),
+        ("SELECT 3", "+OK"),
+        ("GET b", "\"3\""),
+    ]);
 }
 
 #[test]
@@ -52,5 +58,7 @@ fn the_primary_decides_which_keys_are_past_due() {
     for line in ["SET a 1 PXAT 1", "INCR a", "MULTI", "PERSIST a", "INCR a", "EXEC"] {
         assert_eq!(apply(&server, &mut session, line), Ok(()), "{line}");
     }
+    let stat = |name: &str| server.engine.stats.command(pando_commands::find_spec(name.as_bytes()).expect("known").id);
+    assert_eq!((stat("incr").calls, stat("persist").calls, stat("get").calls), (2, 1, 0));
     server.client().check(&[("GET a", "\"3\"")]);
 }

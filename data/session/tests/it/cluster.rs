@@ -99,7 +99,11 @@ fn redirections() {
     ]);
     // The slot leaves while the transaction is open.
     server.engine.set_cluster(view(2));
-    client.check(&[("EXEC", "-MOVED 3300 10.0.0.1:7001"), ("GET b", "-MOVED 3300 10.0.0.1:7001"), (&format!("GET {key}"), "nil")]);
+    client.check(&[
+        ("EXEC", "-MOVED 3300 10.0.0.1:7001"),
+        ("GET b", "-MOVED 3300 10.0.0.1:7001"),
+        (&format!("GET {key}"), "nil"),
+    ]);
     server.engine.set_cluster(None);
     assert_eq!(client.run("GET b"), UNSERVED);
 }

@@ -182,7 +182,8 @@ fn links_of_replicas_and_primaries_are_clients() {
     let server = Server::new();
     let (mut one, mut two) = (server.client(), server.client());
     server.engine.turn_into_link(2);
-    let primary = server.engine.add_link(pando_session::ClientInfo { addr: "10.0.0.1:6379".to_owned(), ..Default::default() });
+    let primary =
+        server.engine.add_link(pando_session::ClientInfo { addr: "10.0.0.1:6379".to_owned(), ..Default::default() });
     // The connection is closed when its socket was given away.
     two.session.close(&server.engine);
     assert!(one.run("CLIENT LIST TYPE replica").starts_with("\"id=2 "));

@@ -31,7 +31,10 @@ fn victims_come_before_the_write_in_the_log() {
         let logged = server.logged();
         let (write, victims) = logged.split_last().expect("the write was logged");
         assert!(write.starts_with("0: SET new "), "{write}");
-        assert!(!victims.is_empty() && victims.iter().all(|each| each.starts_with(&format!("0: {name} k:"))), "{victims:?}");
+        assert!(
+            !victims.is_empty() && victims.iter().all(|each| each.starts_with(&format!("0: {name} k:"))),
+            "{victims:?}"
+        );
         assert_eq!(server.engine.stats.evicted_keys.load(Relaxed), victims.len() as u64);
         assert_eq!(server.engine.eviction.evicted_by_writers.load(Relaxed), victims.len() as u64);
         let limit = server.engine.settings.load().maxmemory;

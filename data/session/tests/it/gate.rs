@@ -98,7 +98,11 @@ fn wait_for_acknowledgements() {
     let mut client = server.client();
     client.run("SET a 1");
     assert_eq!(client.run("WAIT 1 0"), "");
-    assert!(matches!(client.next, Next::Suspend(Suspend::Wait { replicas: 1, offset: 27, deadline_boot_ms: None })), "{:?}", client.next);
+    assert!(
+        matches!(client.next, Next::Suspend(Suspend::Wait { replicas: 1, offset: 27, deadline_boot_ms: None })),
+        "{:?}",
+        client.next
+    );
     assert!(client.session.shared.is_blocked.load(Relaxed));
     server.engine.replica_acked(7, 20);
     assert!(!client.finish_wait(false));

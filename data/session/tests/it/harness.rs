@@ -114,7 +114,12 @@ pub struct Client {
 
 impl Client {
     pub fn new(engine: &Arc<Engine>) -> Self {
-        let info = ClientInfo { addr: "127.0.0.1:5000".into(), laddr: "127.0.0.1:6379".into(), fd: 8, ..ClientInfo::default() };
+        let info = ClientInfo {
+            addr: "127.0.0.1:5000".into(),
+            laddr: "127.0.0.1:6379".into(),
+            fd: 8,
+            ..ClientInfo::default()
+        };
         Self {
             engine: engine.clone(),
             session: Session::new(engine, info),
@@ -174,7 +179,8 @@ pub fn show(value: &decode::Value) -> String {
         Value::Set(values) => format!("~[{}]", list(values)),
         Value::Push(values) => format!(">[{}]", list(values)),
         Value::Map(pairs) => {
-            let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{}: {}", show(key), show(value))).collect();
+            let pairs: Vec<String> =
+                pairs.iter().map(|(key, value)| format!("{}: {}", show(key), show(value))).collect();
             format!("{{{}}}", pairs.join(", "))
         }
         Value::Double(value) => format!(",{value}"),

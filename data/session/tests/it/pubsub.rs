@@ -78,7 +78,8 @@ fn in_a_transaction() {
 #[test]
 fn keyspace_events() {
     let server = Server::with(|settings| {
-        settings.notify_keyspace_events = EventClass(EventClass::ALL.0 | EventClass::KEYSPACE.0 | EventClass::KEYEVENT.0);
+        settings.notify_keyspace_events =
+            EventClass(EventClass::ALL.0 | EventClass::KEYSPACE.0 | EventClass::KEYEVENT.0);
     });
     let (mut listener, mut writer) = (server.client(), server.client());
     listener.run("PSUBSCRIBE __key*");

@@ -40,9 +40,5 @@ pub trait Invariant {
 pub fn all() -> Vec<Box<dyn Invariant>> {
     // The trait of the agent is what the fake implements; naming it here keeps the two in step.
     fn _is_a_plane<P: DataPlane>() {}
-    vec![
-        Box::new(OneWriter),
-        Box::new(VersionsGrow::default()),
-        Box::new(NothingLost::default()),
-    ]
+    vec![Box::new(OneWriter), Box::new(VersionsGrow::default()), Box::new(NothingLost::default())]
 }
