@@ -42,7 +42,10 @@ fn start(hosts: &Hosts) -> Vec<netns::Process> {
     let id = text(hosts, CLIENTS, PRIMARY, &["CLUSTER", "MYID"]).expect("id");
     assert_eq!(text(hosts, CLIENTS, REPLICA, &["CLUSTER", "REPLICATE", &id]).as_deref(), Ok("OK"));
     eventually(LIMIT, "replica in sync", || {
-        text(hosts, CLIENTS, PRIMARY, &["SET", "k", "before"])?;
+        let written = text(hosts, CLIENTS, PRIMARY, &["SET", "k", "before"])?;
+        if written != "OK" {
+            return Err(written);
+        }
         let waited = text(hosts, CLIENTS, PRIMARY, &["WAIT", "1", "100"])?;
         let info = text(hosts, CLIENTS, REPLICA, &["INFO", "replication"])?;
         let up = info_field(&info, "master_link_status").as_deref() == Some("up");

@@ -326,7 +326,11 @@ fn replicas(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
 
 fn info(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
     let agent = runtime(cx)?.agent().info();
-    let text = show::info(&*view(cx)?, &agent, cx.engine.gate.cluster_ok());
+    let (view, gate) = (view(cx)?, &cx.engine.gate);
+    // A primary that may not write yet, or no longer, does not serve its slots, whatever the others do.
+    let serves_slots = view.is_primary && view.map.shard_of(&view.me).is_some_and(|shard| !shard.slots.is_empty());
+    let is_ok = gate.cluster_ok() && (!serves_slots || gate.may_write_now());
+    let text = show::info(&view, &agent, is_ok);
     cx.reply.verbatim("txt", text.as_bytes());
     Ok(Next::Continue)
 }
