@@ -106,6 +106,16 @@ fn shards_go_on_when_all_roots_are_gone() {
         let id = text(primary, &["CLUSTER", "MYID"]);
         assert_eq!(text(replica, &["CLUSTER", "REPLICATE", &id]), "OK");
     }
+    eventually(LIMIT, "all slots served", || {
+        for index in 0..4 {
+            let info = text(index, &["CLUSTER", "INFO"]);
+            if info_field(&info, "cluster_state").as_deref() != Some("ok") {
+                return Err(format!("node {index}: {info}"));
+            }
+        }
+        Ok(())
+    })
+    .expect("all slots served");
     let key_of = |index: usize| {
         let port = cluster.nodes[index].port;
         (0..1000).map(|n| format!("r{n}")).find(|key| cluster.owner_port(index, key) == Ok(port)).expect("key")
