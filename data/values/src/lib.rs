@@ -5,9 +5,13 @@
 //! values, and by `pando-commands`, which reads and changes them.
 
 mod encoding;
+pub mod listpack;
 mod number;
+mod size_class;
 mod value;
 
 pub use encoding::{EMBSTR_LEN_MAX, Encoding, StrForm, StrHint, ValueType, encode_str, is_embstr};
+pub use listpack::{Element, InvalidListPack, ListPack};
 pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
+pub use size_class::size_class;
 pub use value::{IntText, Typed, Value, ValueRef};
