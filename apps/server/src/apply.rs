@@ -9,6 +9,7 @@ use crate::server::Server;
 use pando_commands::EventClass;
 use pando_keyspace::EvictionPolicy;
 use pando_session::{EndpointType, Settings};
+use pando_values::Limits;
 
 /// Bits of `notify-keyspace-events`.
 fn event_classes(text: &str) -> EventClass {
@@ -66,6 +67,7 @@ pub fn session_settings(values: &Values) -> Settings {
         eviction_cpu_budget: values.number("eviction-cpu-budget") as u32,
         lazyfree_lazy_eviction: values.is_yes("lazyfree-lazy-eviction"),
         lfu: values.named("maxmemory-policy").ends_with("-lfu"),
+        limits: limits(values),
         proto_max_bulk_len: values.number("proto-max-bulk-len") as u64,
         notify_keyspace_events: event_classes(values.named("notify-keyspace-events")),
         cluster_enabled: is_cluster,
@@ -87,6 +89,25 @@ pub fn session_settings(values: &Values) -> Settings {
         extended_redis_compatibility: values.is_yes("extended-redis-compatibility"),
         latency_tracking: values.is_yes("latency-tracking"),
         availability_zone: values.named("availability-zone").to_owned(),
+    }
+}
+
+fn limits(values: &Values) -> Limits {
+    let len = |name: &str| usize::try_from(values.number(name)).unwrap_or(usize::MAX);
+    let bytes = |name: &str| parse_bytes(values.named(name)).map_or(usize::MAX, |bytes| bytes as usize);
+    Limits {
+        list_max_listpack_size: values.number("list-max-listpack-size") as i32,
+        list_compress_depth: values.number("list-compress-depth") as u32,
+        hash_max_listpack_entries: len("hash-max-listpack-entries"),
+        hash_max_listpack_value: bytes("hash-max-listpack-value"),
+        set_max_intset_entries: len("set-max-intset-entries"),
+        set_max_listpack_entries: len("set-max-listpack-entries"),
+        set_max_listpack_value: len("set-max-listpack-value"),
+        zset_max_listpack_entries: len("zset-max-listpack-entries"),
+        zset_max_listpack_value: bytes("zset-max-listpack-value"),
+        stream_node_max_bytes: bytes("stream-node-max-bytes"),
+        stream_node_max_entries: len("stream-node-max-entries"),
+        hll_sparse_max_bytes: bytes("hll-sparse-max-bytes"),
     }
 }
 

@@ -200,6 +200,11 @@ impl ProcessHost {
     pub fn new(server: &Arc<Server>) -> std::io::Result<ProcessHost> {
         let (garbage, heap) = std::sync::mpsc::channel::<Vec<Garbage>>();
         std::thread::Builder::new().name("pando-free".to_owned()).spawn(move || heap.into_iter().for_each(drop))?;
+        let removed = garbage.clone();
+        server.engine.keyspace.on_garbage(Box::new(move |garbage| {
+            // As in `drop_later`.
+            let _ = removed.send(garbage);
+        }));
         Ok(ProcessHost { server: Arc::downgrade(server), garbage })
     }
 }

@@ -6,6 +6,7 @@ use crate::effects::{Effects, EventClass};
 use crate::error::CommandError;
 use pando_keyspace::{DbIndex, LockedSlots};
 use pando_resp::{Args, ReplyBuf};
+use pando_values::Limits;
 
 /// A handler of a data command. The reply is complete when it returns `Ok`; on `Err` the caller removes what was written.
 pub type DataFn = fn(&mut Ctx<'_, '_>, Args<'_>) -> Result<(), CommandError>;
@@ -34,6 +35,8 @@ pub struct ExecEnv {
     pub lazy_user_del: bool,
     /// lazyfree-lazy-user-flush: FLUSHALL without an option frees in the background.
     pub lazy_user_flush: bool,
+    /// Up to which sizes values stay packed.
+    pub limits: Limits,
     /// Event classes to record; `NONE` skips the work.
     pub notify: EventClass,
     /// Someone reads the log (replica, file, migration): rewritten commands have to be encoded.
@@ -55,6 +58,7 @@ impl Default for ExecEnv {
             lazy_expire: true,
             lazy_user_del: true,
             lazy_user_flush: true,
+            limits: Limits::default(),
             notify: EventClass::NONE,
             log: true,
             record_modified: true,

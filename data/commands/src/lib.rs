@@ -14,6 +14,7 @@ mod args;
 mod bitfield;
 mod bitmaps;
 mod bitop;
+mod collections;
 mod context;
 mod counters;
 mod databases;

@@ -9,8 +9,11 @@ use crate::keyspace::Keyspace;
 use crate::locked::State;
 use crate::slot::SlotData;
 use crate::table::{Place, hash_key};
-use crate::{DbIndex, Meta, OwnedEntry, SetOutcome, Ttl};
-use pando_values::{EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, Value, ValueRef, ValueType, encode_str};
+use crate::{DbIndex, EditedTyped, Meta, OwnedEntry, SetOutcome, Ttl};
+use pando_values::{
+    EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, Typed, Value, ValueRef, ValueType, encode_str,
+};
+use smallvec::SmallVec;
 
 /// Strings that grow by appending get this much room ahead at most, as in Valkey.
 const APPEND_ROOM_MAX: usize = 1 << 20;
@@ -113,7 +116,7 @@ impl Db<'_> {
 
     /// Removes the key, live or past due; false when it was not there.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        self.detach(key).map(Entry::free).is_some()
+        self.detach(key).map(|entry| self.state.dispose(entry)).is_some()
     }
 
     fn detach(&mut self, key: &[u8]) -> Option<Entry> {
@@ -158,6 +161,14 @@ impl Db<'_> {
         self.store(hash, key, found, due, Source::Int(value))
     }
 
+    /// Stores a collection. An empty one that is no stream must not be stored: remove the key instead.
+    pub fn put_typed(&mut self, key: &[u8], value: Typed, ttl: Ttl) -> SetOutcome {
+        let hash = hash_key(key);
+        let found = self.find(hash, key);
+        let due = self.new_due(found.as_ref().filter(|found| !found.entry.is_due(self.state.now_ms)), ttl);
+        self.store(hash, key, found, due, Source::Owned(Value::Typed(value)))
+    }
+
     fn new_due(&self, live: Option<&Found>, ttl: Ttl) -> Option<u64> {
         match ttl {
             Ttl::Keep => live.and_then(|found| found.entry.expire_at()),
@@ -191,7 +202,7 @@ impl Db<'_> {
         }
         let entry = Entry::new(key, Header { expire_at: due, access, epoch }, source);
         self.exchange(hash, key, place, old, entry);
-        old.free();
+        self.state.dispose(old);
         SetOutcome { existed }
     }
 
@@ -294,7 +305,7 @@ impl Db<'_> {
             let header = Header { expire_at: old.expire_at(), access: old.access(), epoch: self.keyspace.walk.epoch() };
             let entry = Entry::new(key, header, source);
             self.exchange(hash, key, place, old, entry);
-            old.free();
+            self.state.dispose(old);
         }
         Some(len)
     }
@@ -357,15 +368,55 @@ impl Db<'_> {
     /// Stores an owned value with its TTL and access clock, in place of what is there.
     pub fn put_value(&mut self, key: &[u8], entry: OwnedEntry) -> SetOutcome {
         let now_ms = self.state.now_ms;
-        let existed = self.detach(key).is_some_and(|old| {
-            let live = !old.is_due(now_ms);
-            old.free();
-            live
-        });
+        let mut existed = false;
+        if let Some(old) = self.detach(key) {
+            existed = !old.is_due(now_ms);
+            self.state.dispose(old);
+        }
         let header = Header { expire_at: entry.expire_at, access: entry.access, epoch: self.keyspace.walk.epoch() };
         let value: Value = entry.value;
         self.attach(hash_key(key), key, Entry::new(key, header, Source::Owned(value)));
         SetOutcome { existed }
+    }
+
+    /// Lets `edit` change a live collection in place; `None` when the key is not live or holds a string. A collection
+    /// that is empty afterwards is removed, unless it is a stream. Counts as an access.
+    pub fn edit_typed<R>(&mut self, key: &[u8], edit: impl FnOnce(&mut Typed) -> R) -> Option<EditedTyped<R>> {
+        let entry = self.find_live(key)?;
+        entry.typed()?;
+        self.keyspace.walk.before_change(self.db, entry);
+        self.record_access(entry);
+        let before = entry.bytes();
+        // SAFETY: this guard has the slot, `&mut self` excludes other references to its values, and `edit` cannot reach
+        // the keyspace.
+        let typed = unsafe { entry.typed_mut() }?;
+        let result = edit(typed);
+        let is_emptied = typed.is_empty() && typed.type_() != ValueType::Stream;
+        let db = self.db;
+        let slot = self.slot(key);
+        slot.is_dirty = true;
+        let data = slot.db_mut(db);
+        data.entry_bytes = data.entry_bytes + entry.bytes() - before;
+        if is_emptied {
+            self.remove(key);
+        }
+        Some(EditedTyped { result, is_emptied })
+    }
+}
+
+impl<'g> Db<'g> {
+    /// Live values of several keys at once. Counts as accesses.
+    pub fn get_many(mut self, keys: &[&[u8]]) -> SmallVec<[Option<ValueRef<'g>>; 8]> {
+        let mut values = SmallVec::with_capacity(keys.len());
+        for key in keys {
+            let entry = self.find_live(key);
+            values.push(entry.map(|entry| {
+                self.record_access(entry);
+                // Nothing changes a value while the result borrows the guard; an access clock is not part of one.
+                entry.value()
+            }));
+        }
+        values
     }
 }
 

@@ -5,7 +5,8 @@
 //! type+encoding 1 | flags 1 | access 3 | key length (varint) | [value length (varint)] | [due ms 5 or 8] | key | value
 //! ```
 //! The due time is in milliseconds since `DUE_EPOCH_MS`, in eight bytes when that is negative or 35 years later or more.
-//! The value is an `i64`, embedded bytes, a string on the heap (`ptr, len, capacity`) or a box. A long key is a pointer.
+//! The value is an `i64`, embedded bytes, a string on the heap (`ptr, len, capacity`) or the handle of a collection, which
+//! is aligned by its address: blocks are aligned to four bytes only. A long key is a pointer.
 //!
 //! Invariant: an `Entry` that a table holds owns its block and what the block points to; it is used only while the
 //! slot of that table is locked, and never after `free` or `into_owned`. Not here: finding entries (`table`).
@@ -17,7 +18,8 @@ const REPR: u8 = 3;
 const REPR_INT: u8 = 0;
 const REPR_EMBEDDED: u8 = 1;
 const REPR_HEAP: u8 = 2;
-const REPR_BOX: u8 = 3;
+const REPR_TYPED: u8 = 3;
+const TYPED_LEN: usize = size_of::<Typed>();
 const HAS_TTL: u8 = 4;
 const KEY_ON_HEAP: u8 = 8;
 const EPOCH: u8 = 16;
@@ -112,6 +114,11 @@ unsafe fn put_due(at: *mut u8, flags: u8, due_ms: u64) {
     }
 }
 
+/// End of an entry with a handle behind `at` bytes, wherever its block is: it may have to be aligned.
+const fn typed_end(at: usize) -> usize {
+    at + align_of::<Typed>() - 1 + TYPED_LEN
+}
+
 impl Entry {
     #[inline]
     fn byte(self, at: usize) -> u8 {
@@ -146,6 +153,12 @@ impl Entry {
         unsafe { self.0.ptr().add(at).cast::<u64>().write_unaligned(word) }
     }
 
+    /// Where a handle lies in this block when everything before it ends at `at`.
+    #[inline]
+    fn typed_at(self, at: usize) -> usize {
+        at + self.0.ptr().wrapping_add(at).align_offset(align_of::<Typed>())
+    }
+
     #[inline]
     fn layout(self) -> Layout {
         let flags = self.byte(1);
@@ -158,7 +171,12 @@ impl Entry {
         };
         let due_at = at;
         let key_at = due_at + due_len(flags);
-        let value_at = key_at + if flags & KEY_ON_HEAP != 0 { 8 } else { key_len };
+        let mut value_at = key_at + if flags & KEY_ON_HEAP != 0 { 8 } else { key_len };
+        if flags & REPR == REPR_TYPED {
+            let end = typed_end(value_at);
+            value_at = self.typed_at(value_at);
+            return Layout { flags, key_len, value_len: TYPED_LEN, due_at, key_at, value_at, end };
+        }
         Layout { flags, key_len, value_len, due_at, key_at, value_at, end: value_at + value_len }
     }
 
@@ -177,7 +195,7 @@ impl Entry {
             Source::Bytes(_, encoding) | Source::Owned(Value::Str { encoding, .. }) => {
                 (ValueType::String, *encoding, REPR_HEAP, 24)
             }
-            Source::Owned(other) => (other.as_ref().type_(), other.encoding(), REPR_BOX, 8),
+            Source::Owned(other) => (other.as_ref().type_(), other.encoding(), REPR_TYPED, typed_end(0)),
         };
         let block = slab::alloc(fixed + value_len);
         let entry = Entry(block);
@@ -222,7 +240,8 @@ impl Entry {
                 Source::Bytes(bytes, _) => entry.put_vec(bytes.to_vec()),
                 Source::Owned(Value::Str { bytes, .. }) => entry.put_vec(bytes),
                 Source::Owned(Value::Typed(typed)) => {
-                    at.cast::<u64>().write_unaligned(Box::into_raw(typed).expose_provenance() as u64);
+                    let offset = at.align_offset(align_of::<Typed>());
+                    at.add(offset).cast::<Typed>().write(typed);
                 }
                 Source::Owned(_) => unreachable!("every kind of value has a layout"),
             }
@@ -277,11 +296,8 @@ impl Entry {
                 // SAFETY: `put_vec` wrote the parts of a Vec that this entry owns.
                 ValueRef::Str(unsafe { std::slice::from_raw_parts(pointer, len) })
             }
-            _ => {
-                let pointer = std::ptr::with_exposed_provenance::<Typed>(self.word(layout.value_at) as usize);
-                // SAFETY: `new` stored a box of this type.
-                ValueRef::Typed(unsafe { &*pointer })
-            }
+            // SAFETY: `new` stored a handle there, which lives until the entry is changed, under the slot's lock.
+            _ => ValueRef::Typed(unsafe { &*self.0.ptr().add(layout.value_at).cast::<Typed>() }),
         }
     }
 
@@ -290,7 +306,35 @@ impl Entry {
     }
 
     pub(crate) fn encoding(self) -> Encoding {
+        if let Some(typed) = self.typed() {
+            return typed.encoding();
+        }
         Encoding::from_code(self.byte(0) & 15).expect("an entry has a known encoding")
+    }
+
+    /// The collection. The caller bounds the lifetime by the slot's lock.
+    #[inline]
+    pub(crate) fn typed<'a>(self) -> Option<&'a Typed> {
+        if self.byte(1) & REPR != REPR_TYPED {
+            return None;
+        }
+        match self.value() {
+            ValueRef::Typed(typed) => Some(typed),
+            _ => None,
+        }
+    }
+
+    /// The collection, to be changed in place.
+    ///
+    /// # Safety
+    /// The caller has the slot exclusively for the result's lifetime and holds no other reference to the value.
+    pub(crate) unsafe fn typed_mut<'a>(self) -> Option<&'a mut Typed> {
+        let layout = self.layout();
+        if layout.flags & REPR != REPR_TYPED {
+            return None;
+        }
+        // SAFETY: `new` stored a handle there; the caller's promise.
+        Some(unsafe { &mut *self.0.ptr().add(layout.value_at).cast::<Typed>() })
     }
 
     #[inline]
@@ -333,11 +377,20 @@ impl Entry {
         if !slab::is_sparse(self.0) {
             return None;
         }
-        let len = self.layout().end;
+        let layout = self.layout();
+        let len = layout.end;
         let to = slab::alloc(len);
-        // SAFETY: both blocks have `len` bytes and differ; the old one is not used afterwards.
+        // SAFETY: both blocks have `len` bytes and differ; the old one is not used afterwards. A handle is moved to where
+        // the new block's address has it aligned.
         unsafe {
-            to.ptr().copy_from_nonoverlapping(self.0.ptr(), len);
+            if layout.flags & REPR == REPR_TYPED {
+                let before = len - typed_end(0);
+                to.ptr().copy_from_nonoverlapping(self.0.ptr(), before);
+                let target = to.ptr().add(Entry(to).typed_at(before)).cast::<Typed>();
+                target.copy_from_nonoverlapping(self.0.ptr().add(layout.value_at).cast(), 1);
+            } else {
+                to.ptr().copy_from_nonoverlapping(self.0.ptr(), len);
+            }
             slab::free_sparse(self.0, len);
         }
         Some(Entry(to))
@@ -372,10 +425,7 @@ impl Entry {
         let key = if layout.flags & KEY_ON_HEAP != 0 { layout.key_len } else { 0 };
         let value = match layout.flags & REPR {
             REPR_HEAP => self.word(layout.value_at + 16) as usize,
-            REPR_BOX => match self.value() {
-                ValueRef::Typed(typed) => typed.heap_bytes(),
-                _ => 0,
-            },
+            REPR_TYPED => self.typed().map_or(0, Typed::heap_bytes),
             _ => 0,
         };
         slab::block_len(layout.end) + key + value
@@ -443,11 +493,8 @@ impl Entry {
         let layout = self.layout();
         let value = match layout.flags & REPR {
             REPR_HEAP => Value::Str { bytes: self.take_vec(&layout), encoding: self.encoding() },
-            REPR_BOX => {
-                let pointer = std::ptr::with_exposed_provenance_mut::<Typed>(self.word(layout.value_at) as usize);
-                // SAFETY: `new` stored a box of this type; the entry is gone after this function.
-                Value::Typed(unsafe { Box::from_raw(pointer) })
-            }
+            // SAFETY: `new` stored a handle there; the entry is gone after this function.
+            REPR_TYPED => Value::Typed(unsafe { self.0.ptr().add(layout.value_at).cast::<Typed>().read() }),
             _ => self.value().to_value(self.encoding()),
         };
         if layout.flags & KEY_ON_HEAP != 0 {
@@ -458,6 +505,18 @@ impl Entry {
         // SAFETY: the block was allocated with this length and the entry is not used afterwards.
         unsafe { slab::free(self.0, layout.end) };
         value
+    }
+
+    /// Whether freeing it takes so long that it is left to the background: Valkey's limit for a collection.
+    #[inline]
+    pub(crate) fn is_heavy(self) -> bool {
+        const EFFORT_MAX: usize = 64;
+        const BYTES_MAX: usize = 256 * 1024;
+        match self.byte(1) & REPR {
+            REPR_TYPED => self.typed().is_some_and(|typed| typed.free_effort() > EFFORT_MAX),
+            REPR_HEAP => self.word(self.layout().value_at + 16) as usize > BYTES_MAX,
+            _ => false,
+        }
     }
 
     pub(crate) fn free(self) {

@@ -49,6 +49,7 @@ pub struct Keyspace {
     /// Until when whoever removes what is past due sleeps; a nearer due time calls `on_nearer_due`.
     armed_ms: AtomicU64,
     on_nearer_due: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    free_later: OnceLock<Box<dyn Fn(Vec<Garbage>) + Send + Sync>>,
     /// Where the next `expire_step` begins.
     pub(crate) expire_from: AtomicUsize,
 }
@@ -72,6 +73,7 @@ impl Keyspace {
             memory_alarm: AtomicBool::new(false),
             armed_ms: AtomicU64::new(0),
             on_nearer_due: OnceLock::new(),
+            free_later: OnceLock::new(),
             expire_from: AtomicUsize::new(0),
         }
     }
@@ -154,6 +156,20 @@ impl Keyspace {
         let due = self.next_due_ms();
         self.armed_ms.fetch_min(due.unwrap_or(u64::MAX), Relaxed);
         due
+    }
+
+    /// Has large values that were removed or overwritten given to `free`, after the locks are released. Without it they
+    /// are freed by the thread that removed them. Only the first call has an effect.
+    pub fn on_garbage(&self, free: Box<dyn Fn(Vec<Garbage>) + Send + Sync>) {
+        let _ = self.free_later.set(free);
+    }
+
+    #[cold]
+    pub(crate) fn free_later(&self, garbage: Vec<Garbage>) {
+        match self.free_later.get() {
+            Some(free) => free(garbage),
+            None => drop(garbage),
+        }
     }
 
     /// Keys of the slot in the database, as of the last unlocking.

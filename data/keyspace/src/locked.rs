@@ -4,6 +4,7 @@
 //! Lock order: several slots in ascending order under the shared side of `multi`; who locks as it goes has its exclusive
 //! side, so that everyone else holds at most one slot and waits for none. Not here: keys (`db`), cursors (`scan`).
 
+use crate::entry::Entry;
 use crate::keyspace::Keyspace;
 use crate::slot::{DbData, SlotData};
 use crate::watch::{WatchFlag, Watcher};
@@ -26,6 +27,20 @@ pub(crate) struct State {
     held: Held,
     pub(crate) now_ms: u64,
     pub(crate) no_touch: bool,
+    /// Values that are freed after the slots are released.
+    pub(crate) garbage: Vec<Garbage>,
+}
+
+impl State {
+    /// Frees an entry that no table holds any more; a large one later.
+    #[inline]
+    pub(crate) fn dispose(&mut self, entry: Entry) {
+        if entry.is_heavy() {
+            self.garbage.push(Garbage::of_value(entry.into_value()));
+        } else {
+            entry.free();
+        }
+    }
 }
 
 /// Slots that are locked until this is dropped.
@@ -71,7 +86,7 @@ impl State {
 
 impl<'a> LockedSlots<'a> {
     fn new(keyspace: &'a Keyspace, held: Held) -> Self {
-        Self { keyspace, state: State { held, now_ms: 0, no_touch: false } }
+        Self { keyspace, state: State { held, now_ms: 0, no_touch: false, garbage: Vec::new() } }
     }
 
     #[inline]
@@ -346,6 +361,9 @@ impl Drop for LockedSlots<'_> {
                 unsafe { self.keyspace.multi.unlock_exclusive() };
             }
         }
+        if !self.state.garbage.is_empty() {
+            self.keyspace.free_later(std::mem::take(&mut self.state.garbage));
+        }
     }
 }
 
@@ -362,6 +380,7 @@ pub struct Garbage {
 
 impl Garbage {
     /// One large value.
+    #[cold]
     pub(crate) fn of_value(value: Value) -> Self {
         Garbage { keys: 1, tables: Vec::new(), value: Some(value) }
     }

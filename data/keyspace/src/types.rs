@@ -45,6 +45,15 @@ pub struct SetOutcome {
     pub existed: bool,
 }
 
+/// What a change of a collection came to.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub struct EditedTyped<R> {
+    /// What the change returned.
+    pub result: R,
+    /// Nothing was left, so the key is gone.
+    pub is_emptied: bool,
+}
+
 /// What is known about a key besides its value.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub struct Meta {

@@ -112,6 +112,7 @@ impl WorkerScratch {
         self.env = ExecEnv {
             proto_max_bulk_len: settings.proto_max_bulk_len,
             lfu: settings.lfu,
+            limits: settings.limits,
             cluster_enabled: settings.cluster_enabled,
             databases: settings.databases,
             lazy_expire: settings.lazyfree_lazy_expire,

@@ -6,6 +6,7 @@
 
 use pando_commands::EventClass;
 use pando_keyspace::EvictionPolicy;
+use pando_values::Limits;
 
 /// See the head of this file. Field names follow Valkey's configuration names.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct Settings {
     pub lazyfree_lazy_eviction: bool,
     /// The eviction policy counts access frequency.
     pub lfu: bool,
+    /// Up to which sizes values stay packed (`*-max-listpack-*` and relatives).
+    pub limits: Limits,
     /// Longest string.
     pub proto_max_bulk_len: u64,
     /// Classes of `notify-keyspace-events`.
@@ -94,6 +97,7 @@ impl Default for Settings {
             eviction_cpu_budget: 25,
             lazyfree_lazy_eviction: true,
             lfu: false,
+            limits: Limits::default(),
             proto_max_bulk_len: 512 * 1024 * 1024,
             availability_zone: String::new(),
             latency_tracking: true,

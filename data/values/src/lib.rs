@@ -4,14 +4,28 @@
 //! Not here: keys, TTLs, where a value is stored (`pando-keyspace`), commands. Called by `pando-keyspace`, which stores
 //! values, and by `pando-commands`, which reads and changes them.
 
+mod collection;
 mod encoding;
+mod hash;
+mod limits;
+mod list;
 pub mod listpack;
 mod number;
+mod set;
 mod size_class;
+mod stream;
 mod value;
+mod zset;
 
+pub use collection::{Collection, TypedValue};
 pub use encoding::{EMBSTR_LEN_MAX, Encoding, StrForm, StrHint, ValueType, encode_str, is_embstr};
+pub use hash::Hash;
+pub use limits::Limits;
+pub use list::List;
 pub use listpack::{Element, InvalidListPack, ListPack};
 pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
+pub use set::Set;
 pub use size_class::size_class;
+pub use stream::Stream;
 pub use value::{IntText, Typed, Value, ValueRef};
+pub use zset::ZSet;

@@ -3,36 +3,83 @@
 //!
 //! Not here: storage, keys. Called by the keyspace and by command handlers.
 
+use crate::collection::Collection;
 use crate::encoding::{Encoding, ValueType};
+use crate::{Hash, List, Set, Stream, ZSet};
 
 /// The text of an integer, kept by the caller of [`ValueRef::as_bytes`].
 pub type IntText = itoa::Buffer;
 
-/// A value that is neither string nor integer, stored behind a box. It has no variant yet: every collection type adds
-/// one, and the keyspace's entries already have a layout for the box.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// A value that is neither string nor integer. It lies in the entry of its key, so the variants are small handles.
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub enum Typed {}
+pub enum Typed {
+    /// A list.
+    List(List),
+    /// A set.
+    Set(Set),
+    /// A sorted set.
+    ZSet(ZSet),
+    /// A hash.
+    Hash(Hash),
+    /// A stream.
+    Stream(Stream),
+}
+
+const _: () = assert!(size_of::<Typed>() <= 32 && align_of::<Typed>() <= 8, "the handles are small");
+
+macro_rules! each {
+    ($typed:expr, $value:ident => $result:expr) => {
+        match $typed {
+            Typed::List($value) => $result,
+            Typed::Set($value) => $result,
+            Typed::ZSet($value) => $result,
+            Typed::Hash($value) => $result,
+            Typed::Stream($value) => $result,
+        }
+    };
+}
 
 impl Typed {
     /// The value's type.
     pub fn type_(&self) -> ValueType {
-        match *self {}
+        match self {
+            Self::List(_) => ValueType::List,
+            Self::Set(_) => ValueType::Set,
+            Self::ZSet(_) => ValueType::ZSet,
+            Self::Hash(_) => ValueType::Hash,
+            Self::Stream(_) => ValueType::Stream,
+        }
     }
 
     /// The value's encoding.
     pub fn encoding(&self) -> Encoding {
-        match *self {}
+        each!(self, value => value.encoding())
     }
 
-    /// Heap bytes that the value holds, its own struct included.
+    /// Elements.
+    pub fn len(&self) -> usize {
+        each!(self, value => value.len())
+    }
+
+    /// Whether there is no element.
+    pub fn is_empty(&self) -> bool {
+        each!(self, value => value.is_empty())
+    }
+
+    /// Heap bytes that the value holds, without the handle. O(1).
     pub fn heap_bytes(&self) -> usize {
-        match *self {}
+        each!(self, value => value.heap_bytes())
+    }
+
+    /// About how many allocations it takes to free the value. O(1).
+    pub fn free_effort(&self) -> usize {
+        each!(self, value => value.free_effort())
     }
 }
 
 /// A value borrowed from the keyspace.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+#[derive(Copy, Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum ValueRef<'a> {
     /// A string that is stored as an integer.
@@ -94,13 +141,13 @@ impl<'a> ValueRef<'a> {
         match *self {
             Self::Int(int) => Value::Int(int),
             Self::Str(bytes) => Value::Str { bytes: bytes.to_vec(), encoding },
-            Self::Typed(typed) => match *typed {},
+            Self::Typed(typed) => Value::Typed(typed.clone()),
         }
     }
 }
 
 /// An owned value, on its way from one key to another or to a snapshot.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
     /// A string that is stored as an integer.
@@ -113,7 +160,7 @@ pub enum Value {
         encoding: Encoding,
     },
     /// A collection.
-    Typed(Box<Typed>),
+    Typed(Typed),
 }
 
 impl Value {

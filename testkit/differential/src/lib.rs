@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! The same commands to Pando and to a real Valkey 9.1.2, replies compared.
 //!
-//! Commands come from seeded generators ([`generate`]) or are written by hand; [`run`] sends them and, when replies differ,
+//! Commands come from seeded generators ([`generate`] from the patterns in [`families`]) or are written by hand; [`run`] sends them and, when replies differ,
 //! shortens the sequence to a minimal one. What may differ, and why, is a short list in [`explained`].
 
 pub mod explained;
+pub mod families;
 pub mod generate;
 pub mod run;
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Generated commands of every family, in both protocols. `PANDO_DIFF_CASES=n` runs more sequences than CI does.
 
-use pando_differential::generate::{FAMILIES, sequence};
+use pando_differential::families::FAMILIES;
+use pando_differential::generate::sequence;
 use pando_differential::run::Pair;
 
 const COMMANDS_PER_SEQUENCE: usize = 200;
 
 fn check_family(name: &str) {
     let cases = std::env::var("PANDO_DIFF_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(40_u64);
-    let (_, family) = FAMILIES.iter().find(|(each, _)| *each == name).expect("a family");
+    let family = FAMILIES.iter().find(|family| family.name == name).expect("a family");
     for protocol in ["2", "3"] {
         let pair = Pair::start(protocol);
         for seed in 0..cases {

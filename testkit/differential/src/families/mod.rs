@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! The families of commands: one file and one line for each.
+
+mod bitmaps;
+mod generic;
+mod strings;
+mod transactions;
+
+/// What the generator draws from.
+pub struct Family {
+    /// Its name, as the test has it.
+    pub name: &'static str,
+    /// Places of its own, which go before the general ones: a word of a pattern and what may stand there.
+    pub places: &'static [(&'static str, &'static [&'static str])],
+    /// Commands that every sequence begins with.
+    pub setup: &'static [&'static str],
+    /// Patterns of commands: literal words and places that are filled in. `K` a key, `V` a value, `N` an integer, `S` a
+    /// time in seconds, `M` one in milliseconds, `O` an offset, `B` a bit; `[a|b|]` one of these or nothing.
+    pub patterns: &'static [&'static str],
+}
+
+/// All families.
+pub const FAMILIES: &[Family] = &[strings::FAMILY, bitmaps::FAMILY, generic::FAMILY, transactions::FAMILY];
