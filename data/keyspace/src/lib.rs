@@ -32,6 +32,8 @@ pub use keyspace::Keyspace;
 pub use locked::{Garbage, LockedSlots};
 pub use pando_values::{Encoding, IntText, StrHint, Typed, Value, ValueRef, ValueType};
 pub use scan::ExpiredSink;
-pub use types::{DbIndex, DbStats, EditedTyped, ExpireStep, KeyspaceConfig, Meta, OwnedEntry, SetOutcome, SlotUsage, Ttl};
+pub use types::{
+    DbIndex, DbStats, EditedTyped, ExpireStep, KeyspaceConfig, Meta, OwnedEntry, SetOutcome, SlotUsage, Ttl,
+};
 pub use walk::{Walk, WalkBusy, WalkSink};
 pub use watch::WatchFlag;
