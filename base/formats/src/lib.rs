@@ -9,4 +9,7 @@
 pub mod aof;
 pub mod crc64;
 pub mod lzf;
+pub mod packed;
 pub mod rdb;
+pub mod ziplist;
+pub mod zipmap;

@@ -2,7 +2,7 @@
 //! RDB: golden bytes, round trips at any split, damage, and a real Valkey that loads what we write.
 
 use pando_formats::crc64;
-use pando_formats::rdb::{RdbError, RdbItem, RdbReader, RdbValue, RdbWriter, Record};
+use pando_formats::rdb::{RdbError, RdbItem, RdbReader, RdbType, RdbValue, RdbWriter, Record, ValueOut};
 
 fn read_in_pieces(bytes: &[u8], piece: usize) -> Result<(Vec<RdbItem>, Vec<u8>), RdbError> {
     let mut reader = RdbReader::new();
@@ -17,7 +17,7 @@ fn read_in_pieces(bytes: &[u8], piece: usize) -> Result<(Vec<RdbItem>, Vec<u8>),
 }
 
 fn record(db: u32, key: &[u8], value: RdbValue, expire_at_ms: Option<u64>) -> Record {
-    Record { db, key: key.to_vec(), value, expire_at_ms }
+    Record { db, key: key.to_vec(), value, expire_at_ms, idle_s: None, freq: None }
 }
 
 fn records(items: Vec<RdbItem>) -> Vec<Record> {
@@ -112,9 +112,9 @@ fn long_lengths_and_large_values() {
 #[test]
 fn what_is_skipped_and_what_is_refused() {
     let image = |body: &[u8]| [b"VALKEY080", body, &[0xff], &[0; 8]].concat();
-    // Idle, frequency, slot info, module data, seconds.
+    // Slot info, module data, seconds.
     let skipped = [
-        0xf8, 5, 0xf9, 9, 0xf4, 1, 2, 3, 0xf7, 0x81, 0, 0, 0, 0, 0, 0, 0, 9, 2, 2, 5, 1, b'x', 4, 0, 0, 0, 0, 0, 0, 0,
+        0xf4, 1, 2, 3, 0xf7, 0x81, 0, 0, 0, 0, 0, 0, 0, 9, 2, 2, 5, 1, b'x', 4, 0, 0, 0, 0, 0, 0, 0,
         0, 0,
     ];
     let body = [&skipped[..], &[0xfd, 1, 0, 0, 0, 0, 1, b'k', 1, b'v']].concat();
@@ -125,8 +125,8 @@ fn what_is_skipped_and_what_is_refused() {
         (b"HELLO0011".to_vec(), "not an RDB file: the magic is missing"),
         (b"REDIS0012".to_vec(), "can't handle RDB format version 0012"),
         (b"VALKEY081".to_vec(), "can't handle RDB format version 081"),
-        (image(&[18, 1, b'l', 0]), "unsupported RDB value type 18 (list-quicklist2) for key \"l\""),
-        (image(&[22, 1, b'h', 0]), "unsupported RDB value type 22 (hash-with-field-expiration) for key \"h\""),
+        (image(&[7, 1, b'm', 0]), "unsupported RDB value type 7 (module) for key \"m\""),
+        ([b"REDIS0011", &[22, 1, b'h', 0][..]].concat(), "unsupported RDB opcode 22 (of another product)"),
         (image(&[0xf3, 0]), "unsupported RDB opcode 243 (slot-import)"),
         (image(&[100, 0]), "unsupported RDB opcode 100 (unknown)"),
         (image(&[0, 0x82]), "corrupt RDB at byte 11: unknown length encoding"),
@@ -141,6 +141,48 @@ fn what_is_skipped_and_what_is_refused() {
     let mut damaged = valkey_9();
     damaged[70] ^= 1;
     assert!(matches!(read_in_pieces(&damaged, 64), Err(RdbError::Checksum { .. })));
+}
+
+/// Every type's value is found whole, in whatever pieces it comes, and given as it is.
+#[test]
+fn values_of_other_types_are_handed_on() {
+    let mut group = Vec::new();
+    let id = [7; 16];
+    for (text, len) in [(&b"group"[..], 3)] {
+        group.put_string(text).expect("memory");
+        (0..len).for_each(|n| group.put_len(n * 1000).expect("memory"));
+    }
+    group.extend_from_slice(&[1]);
+    group.extend_from_slice(&[&id[..], &[0; 8], &[4]].concat());
+    group.extend_from_slice(&[1, 1, b'c']);
+    group.extend_from_slice(&[&[0; 16][..], &[1], &id].concat());
+    let stream = [&[1, 2, b'i', b'd', 3, b'l', b'p', b'!'][..], &[1, 2, 3, 4, 5, 6, 7, 8, 1], &group].concat();
+    let values = [
+        (RdbType::List, vec![2, 1, b'a', 0xc1, 0, 1]),
+        (RdbType::ZSet, vec![3, 1, b'a', 254, 1, b'b', 1, b'5', 0, 2, b'-', b'1']),
+        (RdbType::ZSet2, [&[1, 1, b'a'][..], &1.5f64.to_le_bytes()].concat()),
+        (RdbType::Hash, vec![1, 1, b'f', 1, b'v']),
+        (RdbType::Hash2, [&[1, 1, b'f', 1, b'v'][..], &[0xff; 8]].concat()),
+        (RdbType::SetListPack, [&[0x40, 100][..], &[9; 100]].concat()),
+        (RdbType::ListQuickList2, vec![2, 1, 1, b'a', 2, 0xc3, 3, 0x80, 255, 255, 255, 255, 1, 2, 3]),
+        (RdbType::Set, vec![0]),
+        (RdbType::Stream3, stream),
+    ];
+    let mut w = RdbWriter::new_valkey(Vec::new());
+    let mut expected = Vec::new();
+    for (number, (kind, bytes)) in values.into_iter().enumerate() {
+        let mut record = record(0, kind.name().as_bytes(), RdbValue::Raw { kind, bytes }, Some(number as u64));
+        (record.idle_s, record.freq) = (Some(number as u64 * 100), Some(7));
+        w.record(&record).expect("write to memory");
+        expected.push(record);
+    }
+    expected.push(record(1, b"after", RdbValue::Int(1), None));
+    w.int(1, b"after", 1, None).expect("write to memory");
+    let bytes = w.finish().expect("write to memory");
+    for piece in [1, 2, 5, 64, bytes.len()] {
+        let (items, _) = read_in_pieces(&bytes, piece).expect("our own bytes");
+        assert_eq!(records(items), expected, "in pieces of {piece}");
+    }
 }
 
 #[test]

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! RDB: one point-in-time image of the keys, as bytes.
 //!
-//! [`RdbWriter`] writes onto any `io::Write`; [`RdbReader`] is fed bytes as they arrive and yields [`RdbItem`]s. Only
-//! the string type exists so far; any other type is refused by name, never skipped in silence. Called by full syncs,
-//! snapshots and the roots. Layout: `docs/formats/rdb.md`.
+//! [`RdbWriter`] writes onto any `io::Write`; [`RdbReader`] is fed bytes as they arrive and yields [`RdbItem`]s. Strings
+//! are decoded here; the value of another type is found, and handed on as its bytes ([`RdbValue::Raw`]) for data/dump to
+//! decode. What modules wrote is refused by name, never skipped in silence. Called by full syncs, snapshots and the
+//! roots. Layout: `docs/formats/rdb.md`.
 
+mod cursor;
+mod encode;
+mod extent;
+mod kind;
 mod reader;
 mod writer;
 
+pub use cursor::{Text, ValueError, ValueReader};
+pub use encode::ValueOut;
+pub use kind::RdbType;
 pub use reader::RdbReader;
 pub use writer::{RdbWriter, SUMMED_AT_END};
 
-/// The RDB version that Pando writes: the newest that Valkey 7.2, 8 and 9 all accept.
+/// The RDB version that Pando writes for anyone: the newest that Valkey 7.2, 8 and 9 all accept.
 pub const VERSION_WRITTEN: u32 = 11;
 /// The version that Valkey 9 writes, with the magic `VALKEY` instead of `REDIS`.
 pub const VERSION_VALKEY: u32 = 80;
@@ -30,7 +38,6 @@ pub(crate) mod op {
     pub const EXPIRE_S: u8 = 253;
     pub const SELECT_DB: u8 = 254;
     pub const EOF: u8 = 255;
-    pub const TYPE_STRING: u8 = 0;
 }
 
 /// The value of one key.
@@ -41,6 +48,8 @@ pub enum RdbValue {
     Int(i64),
     /// A string.
     Str(Vec<u8>),
+    /// A value of another type, undecoded: complete, and not otherwise checked.
+    Raw { kind: RdbType, bytes: Vec<u8> },
 }
 
 /// One key of the image.
@@ -51,6 +60,10 @@ pub struct Record {
     pub value: RdbValue,
     /// Unix time in milliseconds, if the key expires.
     pub expire_at_ms: Option<u64>,
+    /// Seconds since the last access, if the writer kept them.
+    pub idle_s: Option<u64>,
+    /// The counter of accesses, if the writer kept it.
+    pub freq: Option<u8>,
 }
 
 /// What the reader yields, in file order.
@@ -98,30 +111,12 @@ pub enum RdbError {
     Checksum { expected: u64, got: u64 },
 }
 
+/// The name of a type, also of those that are refused.
 pub(crate) fn type_name(code: u8) -> &'static str {
-    match code {
-        0 => "string",
-        1 => "list",
-        2 => "set",
-        3 => "zset",
-        4 => "hash",
-        5 => "zset2",
-        6 => "module-pre-release",
-        7 => "module",
-        9 => "hash-zipmap",
-        10 => "list-ziplist",
-        11 => "set-intset",
-        12 => "zset-ziplist",
-        13 => "hash-ziplist",
-        14 => "list-quicklist",
-        15 => "stream",
-        16 => "hash-listpack",
-        17 => "zset-listpack",
-        18 => "list-quicklist2",
-        19 => "stream2",
-        20 => "set-listpack",
-        21 => "stream3",
-        22 => "hash-with-field-expiration",
+    match (code, RdbType::from_code(code)) {
+        (_, Some(kind)) => kind.name(),
+        (6, _) => "module-pre-release",
+        (7, _) => "module",
         _ => "unknown",
     }
 }

@@ -5,11 +5,10 @@
 //! reading of its lengths on each try, so large values are not parsed again and again. Input is never trusted.
 //! Called by the replica's full sync and by the loaders of snapshots.
 
-use super::{RdbError, RdbItem, RdbValue, Record, op, type_name};
-use crate::{crc64, lzf};
-
-/// Longest string that is accepted, as in Valkey's object limit (512 MB by default, configurable up to 4 GB there).
-const STRING_BYTES_MAX: u64 = 4 << 30;
+use super::cursor::{Cursor, Stop, Text};
+use super::extent::Extent;
+use super::{RdbError, RdbItem, RdbType, RdbValue, Record, op, type_name};
+use crate::crc64;
 
 #[derive(Copy, Clone, Eq, PartialEq)]
 enum State {
@@ -29,24 +28,30 @@ pub struct RdbReader {
     state: State,
     version: u32,
     db: u32,
+    is_valkey: bool,
+    /// What was said of the next key.
+    ahead: Ahead,
+    /// The value whose end is being looked for: of which type, behind how many bytes of the item.
+    partial: Option<Partial>,
+}
+
+#[derive(Copy, Clone, Default)]
+struct Ahead {
     expire_at_ms: Option<u64>,
+    idle_s: Option<u64>,
+    freq: Option<u8>,
+}
+
+struct Partial {
+    kind: RdbType,
+    key: Vec<u8>,
+    head: usize,
+    extent: Extent,
 }
 
 impl Default for RdbReader {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Why a parse stopped: the item is not complete, or it is wrong.
-enum Stop {
-    More,
-    Bad(RdbError),
-}
-
-impl From<RdbError> for Stop {
-    fn from(e: RdbError) -> Stop {
-        Stop::Bad(e)
     }
 }
 
@@ -60,7 +65,9 @@ impl RdbReader {
             state: State::Header,
             version: 0,
             db: 0,
-            expire_at_ms: None,
+            is_valkey: false,
+            ahead: Ahead::default(),
+            partial: None,
         }
     }
 
@@ -85,13 +92,19 @@ impl RdbReader {
             let mut cursor = Cursor { bytes: &self.buf[self.at..], at: 0, base: self.consumed };
             let parsed = match self.state {
                 State::Header => header(&mut cursor),
-                _ => body(&mut cursor, self.version, self.db, self.expire_at_ms),
+                _ if self.partial.is_some() => value(&mut cursor, &mut self.partial, self.db, self.ahead),
+                _ => body(&mut cursor, self.version, self.is_valkey, self.db, self.ahead),
             };
             let step = match parsed {
                 Ok(step) => step,
                 Err(Stop::More) => return Ok(None),
                 Err(Stop::Bad(e)) => return Err(e),
             };
+            if let Step::Value(partial) = step {
+                // Nothing is consumed before the whole value is there.
+                self.partial = Some(partial);
+                continue;
+            }
             let used = cursor.at;
             // The checksum covers all before itself.
             let summed = if matches!(step, Step::End(Some(_))) { used - 8 } else { used };
@@ -99,9 +112,11 @@ impl RdbReader {
             self.at += used;
             self.consumed += used as u64;
             match step {
-                Step::Skip => {}
+                Step::Skip | Step::Value(_) => {}
                 Step::SelectDb(db) => self.db = db,
-                Step::Expire(at) => self.expire_at_ms = Some(at),
+                Step::Expire(at) => self.ahead.expire_at_ms = Some(at),
+                Step::Idle(idle_s) => self.ahead.idle_s = Some(idle_s),
+                Step::Freq(freq) => self.ahead.freq = Some(freq),
                 Step::End(sum) => {
                     self.state = State::Done;
                     return match sum {
@@ -113,11 +128,12 @@ impl RdbReader {
                 }
                 Step::Item(item) => {
                     match &item {
-                        RdbItem::Header { version, .. } => {
+                        RdbItem::Header { version, valkey } => {
                             self.state = State::Body;
                             self.version = *version;
+                            self.is_valkey = *valkey;
                         }
-                        RdbItem::Record(_) => self.expire_at_ms = None,
+                        RdbItem::Record(_) => self.ahead = Ahead::default(),
                         _ => {}
                     }
                     return Ok(Some(item));
@@ -149,6 +165,10 @@ enum Step {
     Skip,
     SelectDb(u32),
     Expire(u64),
+    Idle(u64),
+    Freq(u8),
+    /// A key and the type of its value were read.
+    Value(Partial),
     Item(RdbItem),
     End(Option<u64>),
 }
@@ -174,8 +194,11 @@ fn header(c: &mut Cursor<'_>) -> Result<Step, Stop> {
     }
 }
 
-fn body(c: &mut Cursor<'_>, version: u32, db: u32, expire_at_ms: Option<u64>) -> Result<Step, Stop> {
+fn body(c: &mut Cursor<'_>, version: u32, is_valkey: bool, db: u32, ahead: Ahead) -> Result<Step, Stop> {
     let code = c.byte()?;
+    if !is_valkey && (RdbType::FOREIGN_FROM..op::SLOT_INFO).contains(&code) {
+        return Err(RdbError::Opcode { code, name: "of another product" }.into());
+    }
     let step = match code {
         op::SELECT_DB => {
             Step::SelectDb(u32::try_from(c.len()?).map_err(|_| c.corrupt("database number out of range"))?)
@@ -185,14 +208,8 @@ fn body(c: &mut Cursor<'_>, version: u32, db: u32, expire_at_ms: Option<u64>) ->
         op::RESIZE_DB => Step::Item(RdbItem::Sizes { db, keys: c.len()?, expires: c.len()? }),
         op::AUX => Step::Item(RdbItem::Aux { name: c.string()?.into_bytes(), value: c.string()?.into_bytes() }),
         op::FUNCTION2 => Step::Item(RdbItem::Function(c.string()?.into_bytes())),
-        op::FREQ => {
-            c.byte()?;
-            Step::Skip
-        }
-        op::IDLE => {
-            c.len()?;
-            Step::Skip
-        }
+        op::FREQ => Step::Freq(c.byte()?),
+        op::IDLE => Step::Idle(c.len()?),
         op::SLOT_INFO => {
             c.len()?;
             c.len()?;
@@ -209,17 +226,41 @@ fn body(c: &mut Cursor<'_>, version: u32, db: u32, expire_at_ms: Option<u64>) ->
         op::EOF if version >= 5 => Step::End(Some(u64::from_le_bytes(c.array()?))),
         op::EOF => Step::End(None),
         23..=242 => return Err(RdbError::Opcode { code, name: "unknown" }.into()),
-        op::TYPE_STRING => {
-            let key = c.string()?;
-            let value = c.string()?;
-            Step::Item(RdbItem::Record(Record { db, key: key.into_bytes(), value: value.into_value(), expire_at_ms }))
-        }
-        code => {
-            let key = String::from_utf8_lossy(&c.string()?.into_bytes()).into_owned();
-            return Err(RdbError::Type { code, name: type_name(code), key }.into());
-        }
+        code => match RdbType::from_code(code) {
+            Some(RdbType::String) => {
+                let key = c.string()?.into_bytes();
+                let value = match c.string()? {
+                    Text::Int(n) => RdbValue::Int(n),
+                    other => RdbValue::Str(other.into_bytes()),
+                };
+                Step::Item(record(db, key, value, ahead))
+            }
+            Some(kind) => {
+                let key = c.string()?.into_bytes();
+                Step::Value(Partial { kind, key, head: c.at, extent: Extent::new(kind.parts()) })
+            }
+            None => {
+                let key = String::from_utf8_lossy(&c.string()?.into_bytes()).into_owned();
+                return Err(RdbError::Type { code, name: type_name(code), key }.into());
+            }
+        },
     };
     Ok(step)
+}
+
+/// Goes on with a value whose type and key were read.
+fn value(c: &mut Cursor<'_>, partial: &mut Option<Partial>, db: u32, ahead: Ahead) -> Result<Step, Stop> {
+    let Some(Partial { head, extent, .. }) = partial else { return Ok(Step::Skip) };
+    c.take(*head)?;
+    let len = extent.find(&c.bytes[c.at..], c.base + c.at as u64)?;
+    let bytes = c.take(len)?.to_vec();
+    let Some(Partial { kind, key, .. }) = partial.take() else { return Ok(Step::Skip) };
+    Ok(Step::Item(record(db, key, RdbValue::Raw { kind, bytes }, ahead)))
+}
+
+fn record(db: u32, key: Vec<u8>, value: RdbValue, ahead: Ahead) -> RdbItem {
+    let Ahead { expire_at_ms, idle_s, freq } = ahead;
+    RdbItem::Record(Record { db, key, value, expire_at_ms, idle_s, freq })
 }
 
 /// Skips what a module wrote beside the keys: an id, then typed fields up to a zero.
@@ -234,114 +275,5 @@ fn module_aux(c: &mut Cursor<'_>) -> Result<(), Stop> {
             5 => c.skip_string()?,
             _ => return Err(c.corrupt("unknown field in module data").into()),
         }
-    }
-}
-
-/// A string as it lies in the image.
-enum Text<'a> {
-    Int(i64),
-    Plain(&'a [u8]),
-    Unpacked(Vec<u8>),
-}
-
-impl Text<'_> {
-    fn into_bytes(self) -> Vec<u8> {
-        match self {
-            Text::Int(n) => n.to_string().into_bytes(),
-            Text::Plain(s) => s.to_vec(),
-            Text::Unpacked(s) => s,
-        }
-    }
-
-    fn into_value(self) -> RdbValue {
-        match self {
-            Text::Int(n) => RdbValue::Int(n),
-            other => RdbValue::Str(other.into_bytes()),
-        }
-    }
-}
-
-enum Len {
-    Bytes(u64),
-    Encoded(u8),
-}
-
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    base: u64,
-}
-
-impl<'a> Cursor<'a> {
-    fn corrupt(&self, what: &'static str) -> RdbError {
-        RdbError::Corrupt { offset: self.base + self.at as u64, what }
-    }
-
-    fn take(&mut self, n: usize) -> Result<&'a [u8], Stop> {
-        let rest = &self.bytes[self.at..];
-        if rest.len() < n {
-            return Err(Stop::More);
-        }
-        self.at += n;
-        Ok(&rest[..n])
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Stop> {
-        let mut out = [0; N];
-        out.copy_from_slice(self.take(N)?);
-        Ok(out)
-    }
-
-    fn byte(&mut self) -> Result<u8, Stop> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn len_or_encoding(&mut self) -> Result<Len, Stop> {
-        let first = self.byte()?;
-        Ok(match first >> 6 {
-            0 => Len::Bytes(u64::from(first)),
-            1 => Len::Bytes(u64::from(first & 0x3f) << 8 | u64::from(self.byte()?)),
-            3 => Len::Encoded(first & 0x3f),
-            _ if first == 0x80 => Len::Bytes(u64::from(u32::from_be_bytes(self.array()?))),
-            _ if first == 0x81 => Len::Bytes(u64::from_be_bytes(self.array()?)),
-            _ => return Err(self.corrupt("unknown length encoding").into()),
-        })
-    }
-
-    fn len(&mut self) -> Result<u64, Stop> {
-        match self.len_or_encoding()? {
-            Len::Bytes(n) => Ok(n),
-            Len::Encoded(_) => Err(self.corrupt("a length was expected").into()),
-        }
-    }
-
-    fn bounded(&self, n: u64) -> Result<usize, RdbError> {
-        if n > STRING_BYTES_MAX {
-            return Err(self.corrupt("string too long"));
-        }
-        Ok(n as usize)
-    }
-
-    fn string(&mut self) -> Result<Text<'a>, Stop> {
-        Ok(match self.len_or_encoding()? {
-            Len::Bytes(n) => Text::Plain(self.take(self.bounded(n)?)?),
-            Len::Encoded(0) => Text::Int(i64::from(self.byte()? as i8)),
-            Len::Encoded(1) => Text::Int(i64::from(i16::from_le_bytes(self.array()?))),
-            Len::Encoded(2) => Text::Int(i64::from(i32::from_le_bytes(self.array()?))),
-            Len::Encoded(3) => {
-                let packed = self.len()?;
-                let plain = self.len()?;
-                let plain = self.bounded(plain)?;
-                let packed = self.take(self.bounded(packed)?)?;
-                Text::Unpacked(
-                    lzf::decompress(packed, plain).map_err(|_| self.corrupt("invalid LZF compressed string"))?,
-                )
-            }
-            Len::Encoded(_) => return Err(self.corrupt("unknown string encoding").into()),
-        })
-    }
-
-    fn skip_string(&mut self) -> Result<(), Stop> {
-        self.string().map(|_| ())
     }
 }

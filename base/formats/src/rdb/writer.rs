@@ -3,7 +3,8 @@
 //!
 //! Items are assembled in a buffer and handed on in large pieces. Called by full syncs, snapshots and the roots.
 
-use super::{RdbValue, Record, VERSION_WRITTEN, op};
+use super::encode::{ValueOut, put_int, put_len, put_string, put_string_or_int};
+use super::{RdbType, RdbValue, Record, VERSION_VALKEY, VERSION_WRITTEN, op};
 use crate::crc64;
 use std::io::{self, Write};
 
@@ -24,8 +25,17 @@ pub struct RdbWriter<W: Write> {
 impl<W: Write> RdbWriter<W> {
     /// Starts an image: writes the magic and version.
     pub fn new(out: W) -> RdbWriter<W> {
+        RdbWriter::start(out, format!("REDIS{VERSION_WRITTEN:04}"))
+    }
+
+    /// Starts an image of the version that only Valkey 9 takes, and that may hold fields with due times.
+    pub fn new_valkey(out: W) -> RdbWriter<W> {
+        RdbWriter::start(out, format!("VALKEY{VERSION_VALKEY:03}"))
+    }
+
+    fn start(out: W, magic: String) -> RdbWriter<W> {
         let mut w = RdbWriter { out, buf: Vec::with_capacity(BUFFER_BYTES + 4096), crc: 0, db: None };
-        w.buf.extend_from_slice(format!("REDIS{VERSION_WRITTEN:04}").as_bytes());
+        w.buf.extend_from_slice(magic.as_bytes());
         w
     }
 
@@ -67,9 +77,39 @@ impl<W: Write> RdbWriter<W> {
         self.drain_if_large()
     }
 
+    /// What the next key's access clock says: seconds without access, or the counter of accesses.
+    pub fn usage(&mut self, idle_s: Option<u64>, freq: Option<u8>) -> io::Result<()> {
+        if let Some(idle_s) = idle_s {
+            self.buf.push(op::IDLE);
+            put_len(&mut self.buf, idle_s);
+        }
+        if let Some(freq) = freq {
+            self.buf.extend_from_slice(&[op::FREQ, freq]);
+        }
+        self.drain_if_large()
+    }
+
+    /// One key whose value `write` puts, in the form of `kind`.
+    pub fn typed(
+        &mut self,
+        db: u32,
+        key: &[u8],
+        expire_at_ms: Option<u64>,
+        kind: RdbType,
+        write: impl FnOnce(&mut RdbWriter<W>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.key_of(kind, db, key, expire_at_ms);
+        write(self)?;
+        self.drain_if_large()
+    }
+
     /// One record of any type.
     pub fn record(&mut self, record: &Record) -> io::Result<()> {
+        self.usage(record.idle_s, record.freq)?;
         match &record.value {
+            RdbValue::Raw { kind, bytes } => {
+                self.typed(record.db, &record.key, record.expire_at_ms, *kind, |w| w.put(bytes))
+            }
             RdbValue::Int(n) => self.int(record.db, &record.key, *n, record.expire_at_ms),
             RdbValue::Str(s) => self.string(record.db, &record.key, s, record.expire_at_ms),
         }
@@ -103,12 +143,16 @@ impl<W: Write> RdbWriter<W> {
     }
 
     fn key(&mut self, db: u32, key: &[u8], expire_at_ms: Option<u64>) {
+        self.key_of(RdbType::String, db, key, expire_at_ms);
+    }
+
+    fn key_of(&mut self, kind: RdbType, db: u32, key: &[u8], expire_at_ms: Option<u64>) {
         self.select(db);
         if let Some(at) = expire_at_ms {
             self.buf.push(op::EXPIRE_MS);
             self.buf.extend_from_slice(&at.to_le_bytes());
         }
-        self.buf.push(op::TYPE_STRING);
+        self.buf.push(kind.code());
         put_string_or_int(&mut self.buf, key);
     }
 
@@ -125,63 +169,14 @@ impl<W: Write> RdbWriter<W> {
     }
 }
 
-fn put_len(buf: &mut Vec<u8>, len: u64) {
-    match len {
-        0..0x40 => buf.push(len as u8),
-        0x40..0x4000 => buf.extend_from_slice(&((len as u16) | 0x4000).to_be_bytes()),
-        0x4000..=0xffff_ffff => {
-            buf.push(0x80);
-            buf.extend_from_slice(&(len as u32).to_be_bytes());
+impl<W: Write> ValueOut for RdbWriter<W> {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() > BUFFER_BYTES {
+            self.drain()?;
+            self.crc = crc64::update(self.crc, bytes);
+            return self.out.write_all(bytes);
         }
-        _ => {
-            buf.push(0x81);
-            buf.extend_from_slice(&len.to_be_bytes());
-        }
+        self.buf.extend_from_slice(bytes);
+        self.drain_if_large()
     }
-}
-
-fn put_string(buf: &mut Vec<u8>, s: &[u8]) {
-    put_len(buf, s.len() as u64);
-    buf.extend_from_slice(s);
-}
-
-/// A string in its canonical decimal form of at most 32 bits becomes a number, as Valkey does it.
-fn put_string_or_int(buf: &mut Vec<u8>, s: &[u8]) {
-    match canonical_i32(s) {
-        Some(n) => put_int(buf, i64::from(n)),
-        None => put_string(buf, s),
-    }
-}
-
-fn put_int(buf: &mut Vec<u8>, n: i64) {
-    if let Ok(n) = i8::try_from(n) {
-        buf.extend_from_slice(&[0xc0, n as u8]);
-    } else if let Ok(n) = i16::try_from(n) {
-        buf.push(0xc1);
-        buf.extend_from_slice(&n.to_le_bytes());
-    } else if let Ok(n) = i32::try_from(n) {
-        buf.push(0xc2);
-        buf.extend_from_slice(&n.to_le_bytes());
-    } else {
-        put_string(buf, n.to_string().as_bytes());
-    }
-}
-
-/// The number that `s` prints exactly, if it fits 32 bits: "0", "-7"; not "-0", "+1", "007".
-fn canonical_i32(s: &[u8]) -> Option<i32> {
-    if s.is_empty() || s.len() > 11 {
-        return None;
-    }
-    let (negative, digits) = match s {
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, s),
-    };
-    if digits.is_empty() || (digits[0] == b'0' && s.len() > 1) {
-        return None;
-    }
-    let mut n = 0i64;
-    for d in digits {
-        n = n * 10 + i64::from(d.checked_sub(b'0').filter(|d| *d < 10)?);
-    }
-    i32::try_from(if negative { -n } else { n }).ok()
 }
