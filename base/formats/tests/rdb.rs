@@ -113,10 +113,7 @@ fn long_lengths_and_large_values() {
 fn what_is_skipped_and_what_is_refused() {
     let image = |body: &[u8]| [b"VALKEY080", body, &[0xff], &[0; 8]].concat();
     // Slot info, module data, seconds.
-    let skipped = [
-        0xf4, 1, 2, 3, 0xf7, 0x81, 0, 0, 0, 0, 0, 0, 0, 9, 2, 2, 5, 1, b'x', 4, 0, 0, 0, 0, 0, 0, 0,
-        0, 0,
-    ];
+    let skipped = [0xf4, 1, 2, 3, 0xf7, 0x81, 0, 0, 0, 0, 0, 0, 0, 9, 2, 2, 5, 1, b'x', 4, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let body = [&skipped[..], &[0xfd, 1, 0, 0, 0, 0, 1, b'k', 1, b'v']].concat();
     let (items, _) = read_in_pieces(&image(&body), 1).expect("only skippable things");
     assert_eq!(items.last(), Some(&RdbItem::End { summed: false }));
