@@ -166,13 +166,6 @@ impl<'a> Encoded<'a> {
         usize::from(self.head_len) + self.body.len() + usize::from(self.tail_len)
     }
 
-    #[inline]
-    pub(super) fn append_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.head[..usize::from(self.head_len)]);
-        out.extend_from_slice(self.body);
-        out.extend_from_slice(&self.tail[..usize::from(self.tail_len)]);
-    }
-
     /// Writes the entry; `out` must have its length.
     #[inline]
     pub(super) fn write_to(&self, out: &mut [u8]) {

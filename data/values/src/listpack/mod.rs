@@ -18,15 +18,18 @@
 mod check;
 mod entry;
 mod iter;
+mod raw;
 
 pub use check::InvalidListPack;
 pub use entry::Element;
 pub use iter::Iter;
 
+use std::cmp::Ordering;
+
 use entry::Encoded;
+use raw::{LEN_BYTES, RawBytes};
 
 use crate::number::parse_canonical_i64;
-use crate::size_class::size_class;
 
 /// Bytes before the first entry.
 const HEAD: usize = 6;
@@ -52,11 +55,11 @@ impl Pos {
     }
 }
 
-/// A sequence of strings and integers in Valkey's listpack bytes.
-#[derive(Eq, PartialEq)]
+/// A sequence of strings and integers in Valkey's listpack bytes. The handle is one pointer.
+#[derive(Clone)]
 pub struct ListPack {
-    /// A valid listpack, header to end. The capacity is a size class of the allocator.
-    bytes: Vec<u8>,
+    /// A valid listpack, header to end.
+    raw: RawBytes,
 }
 
 impl Default for ListPack {
@@ -65,13 +68,13 @@ impl Default for ListPack {
     }
 }
 
-impl Clone for ListPack {
-    fn clone(&self) -> Self {
-        let mut bytes = Vec::with_capacity(size_class(self.bytes.len()));
-        bytes.extend_from_slice(&self.bytes);
-        ListPack { bytes }
+impl PartialEq for ListPack {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
     }
 }
+
+impl Eq for ListPack {}
 
 impl std::fmt::Debug for ListPack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -82,43 +85,32 @@ impl std::fmt::Debug for ListPack {
 impl ListPack {
     /// An empty listpack.
     pub fn new() -> ListPack {
-        ListPack::with_capacity(0)
-    }
-
-    /// An empty listpack with room for `entry_bytes` bytes of entries ([`ListPack::entry_bytes`]).
-    pub fn with_capacity(entry_bytes: usize) -> ListPack {
-        let mut bytes = Vec::with_capacity(size_class(HEAD + 1 + entry_bytes));
-        bytes.extend_from_slice(&[HEAD as u8 + 1, 0, 0, 0, 0, 0, END]);
-        ListPack { bytes }
+        ListPack { raw: RawBytes::new(&[HEAD as u8 + 1, 0, 0, 0, 0, 0, END]) }
     }
 
     /// The listpack whose bytes are `bytes`, after every entry has been checked. Never panics, whatever the bytes.
-    pub fn from_bytes_checked(mut bytes: Vec<u8>) -> Result<ListPack, InvalidListPack> {
+    pub fn from_bytes_checked(bytes: Vec<u8>) -> Result<ListPack, InvalidListPack> {
         check::check(&bytes)?;
-        let fit = size_class(bytes.len());
-        if bytes.capacity() != fit {
-            bytes.shrink_to(fit);
-            bytes.reserve_exact(fit - bytes.len());
-        }
-        Ok(ListPack { bytes })
+        Ok(ListPack { raw: RawBytes::new(&bytes) })
     }
 
     /// The exact bytes, header to end.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.raw.get()
     }
 
     /// Bytes of the allocation.
     #[inline]
     pub fn heap_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.raw.capacity()
     }
 
     /// Elements. O(1) up to 65534, else O(n).
     #[inline]
     pub fn len(&self) -> usize {
-        match u16::from_le_bytes([self.bytes[4], self.bytes[5]]) {
+        let bytes = self.bytes();
+        match u16::from_le_bytes([bytes[4], bytes[5]]) {
             COUNT_UNKNOWN => self.count(),
             count => usize::from(count),
         }
@@ -127,7 +119,7 @@ impl ListPack {
     /// Whether there are no elements. O(1).
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.bytes.len() == HEAD + 1
+        self.raw.len() == HEAD + 1
     }
 
     /// Bytes that `element` takes as an entry.
@@ -139,7 +131,7 @@ impl ListPack {
     /// Whether `bytes` more bytes of entries keep the whole below [`LISTPACK_BYTES_MAX`].
     #[inline]
     pub fn may_add(&self, bytes: usize) -> bool {
-        bytes <= LISTPACK_BYTES_MAX && self.bytes.len() + bytes <= LISTPACK_BYTES_MAX
+        bytes <= LISTPACK_BYTES_MAX && self.raw.len() + bytes <= LISTPACK_BYTES_MAX
     }
 
     /// The first entry, or the end.
@@ -151,7 +143,7 @@ impl ListPack {
     /// The end: where [`ListPack::insert`] appends.
     #[inline]
     pub fn end(&self) -> Pos {
-        Pos::at(self.bytes.len() - 1)
+        Pos::at(self.raw.len() - 1)
     }
 
     /// The last entry.
@@ -163,19 +155,19 @@ impl ListPack {
     /// The entry after `pos`, or the end.
     #[inline]
     pub fn next(&self, pos: Pos) -> Pos {
-        Pos::at(pos.offset() + entry::whole_len(&self.bytes[pos.offset()..]))
+        Pos::at(pos.offset() + entry::whole_len(&self.bytes()[pos.offset()..]))
     }
 
     /// The entry before `pos`, which may be the end.
     #[inline]
     pub fn prev(&self, pos: Pos) -> Option<Pos> {
-        (pos.offset() > HEAD).then(|| Pos::at(pos.offset() - entry::whole_len_backwards(&self.bytes[..pos.offset()])))
+        (pos.offset() > HEAD).then(|| Pos::at(pos.offset() - entry::whole_len_backwards(&self.bytes()[..pos.offset()])))
     }
 
     /// The element at `pos`, `None` at the end.
     #[inline]
     pub fn at(&self, pos: Pos) -> Option<Element<'_>> {
-        (pos.offset() < self.bytes.len() - 1).then(|| entry::decode(&self.bytes[pos.offset()..]))
+        (pos.offset() < self.raw.len() - 1).then(|| entry::decode(&self.bytes()[pos.offset()..]))
     }
 
     /// The entry of `index`, counted from the end when negative (-1 is the last). O(n) from the nearer end.
@@ -210,20 +202,26 @@ impl ListPack {
         self.iter_from(self.first())
     }
 
+    /// The elements before `pos`.
+    #[inline]
+    pub fn iter_until(&self, pos: Pos) -> Iter<'_> {
+        Iter::new(&self.bytes()[HEAD..pos.offset()])
+    }
+
     /// The elements from `pos` on.
     #[inline]
     pub fn iter_from(&self, pos: Pos) -> Iter<'_> {
-        Iter::new(&self.bytes[pos.offset()..self.bytes.len() - 1])
+        Iter::new(&self.bytes()[pos.offset()..self.raw.len() - 1])
     }
 
     /// The entry of the first element from `from` on that equals `needle`, looking at one element, leaving out `skip`
     /// elements, looking at the next, and so on (`skip` 1 looks at the keys of key-value pairs).
     pub fn find(&self, needle: &[u8], from: Pos, skip: usize) -> Option<Pos> {
         let int = parse_canonical_i64(needle);
-        let end = self.bytes.len() - 1;
+        let end = self.raw.len() - 1;
         let mut offset = from.offset();
         while offset < end {
-            let entry = &self.bytes[offset..];
+            let entry = &self.bytes()[offset..];
             if entry::decode(entry).is_parsed(needle, int) {
                 return Some(Pos::at(offset));
             }
@@ -232,7 +230,7 @@ impl ListPack {
                 if offset >= end {
                     return None;
                 }
-                offset += entry::whole_len(&self.bytes[offset..]);
+                offset += entry::whole_len(&self.bytes()[offset..]);
             }
         }
         None
@@ -284,46 +282,41 @@ impl ListPack {
 
     /// Removes up to `count` elements from `pos` on; `pos` is then the entry after them. Gives how many were removed.
     pub fn remove(&mut self, pos: Pos, count: usize) -> usize {
-        let end = self.bytes.len() - 1;
+        let end = self.raw.len() - 1;
         let mut stop = pos.offset();
         let mut removed = 0;
         while removed < count && stop < end {
-            stop += entry::whole_len(&self.bytes[stop..]);
+            stop += entry::whole_len(&self.bytes()[stop..]);
             removed += 1;
         }
-        self.close_gap(pos.offset(), stop, removed);
+        self.remove_span(pos.offset(), stop, removed);
         removed
     }
 
     /// Removes the elements before `pos`, which must be `count`.
     pub fn remove_before(&mut self, pos: Pos, count: usize) {
         debug_assert_eq!(self.iter().count() - self.iter_from(pos).count(), count);
-        self.close_gap(HEAD, pos.offset(), count);
+        self.remove_span(HEAD, pos.offset(), count);
     }
 
     /// Removes the elements from `pos` on, which must be `count`.
     pub fn truncate(&mut self, pos: Pos, count: usize) {
         debug_assert_eq!(self.iter_from(pos).count(), count);
-        self.close_gap(pos.offset(), self.bytes.len() - 1, count);
+        self.remove_span(pos.offset(), self.raw.len() - 1, count);
     }
 
     /// Removes all elements from `pos` on and gives them as a listpack of their own. O(bytes).
     pub fn split_off(&mut self, pos: Pos) -> ListPack {
         let count = self.iter_from(pos).count();
-        let mut tail = ListPack::with_capacity(self.bytes.len() - 1 - pos.offset());
-        tail.append_entries(&self.bytes[pos.offset()..self.bytes.len() - 1], count);
-        self.close_gap(pos.offset(), self.bytes.len() - 1, count);
+        let mut tail = ListPack::new();
+        tail.append_entries(&self.bytes()[pos.offset()..self.raw.len() - 1], count);
+        self.remove_span(pos.offset(), self.raw.len() - 1, count);
         tail
     }
 
     /// Appends all elements of `other`. O(bytes of `other`).
     pub fn append(&mut self, other: &ListPack) {
-        self.append_entries(&other.bytes[HEAD..other.bytes.len() - 1], other.len());
-    }
-
-    /// Gives back what the allocation has beyond the content's size class.
-    pub fn shrink_to_fit(&mut self) {
-        self.bytes.shrink_to(size_class(self.bytes.len()));
+        self.append_entries(&other.bytes()[HEAD..other.raw.len() - 1], other.len());
     }
 
     fn count(&self) -> usize {
@@ -331,89 +324,66 @@ impl ListPack {
     }
 
     fn append_entries(&mut self, entries: &[u8], count: usize) {
-        self.reserve(entries.len());
-        self.bytes.pop();
-        self.bytes.extend_from_slice(entries);
-        self.bytes.push(END);
+        let end = self.raw.len() - 1;
+        let tail = self.open_gap(end, entries.len());
+        tail.copy_from_slice(entries);
         self.note_change(count as isize);
     }
 
     fn insert_encoded(&mut self, pos: Pos, encoded: &Encoded<'_>) {
-        let (offset, len) = (pos.offset(), encoded.len());
-        self.reserve(len);
-        let end = self.bytes.len() - 1;
-        if offset == end {
-            self.bytes.pop();
-            encoded.append_to(&mut self.bytes);
-            self.bytes.push(END);
-        } else {
-            self.bytes.resize(end + 1 + len, 0);
-            self.bytes.copy_within(offset..=end, offset + len);
-            encoded.write_to(&mut self.bytes[offset..offset + len]);
-        }
+        let gap = self.open_gap(pos.offset(), encoded.len());
+        encoded.write_to(gap);
         self.note_change(1);
     }
 
     fn replace_encoded(&mut self, pos: Pos, encoded: &Encoded<'_>) {
         let (offset, new) = (pos.offset(), encoded.len());
-        let old = entry::whole_len(&self.bytes[offset..]);
-        let end = self.bytes.len();
-        if new > old {
-            self.reserve(new - old);
-            self.bytes.resize(end + new - old, 0);
+        let old = entry::whole_len(&self.bytes()[offset..]);
+        match new.cmp(&old) {
+            Ordering::Less => self.close_gap(offset + new, offset + old),
+            Ordering::Equal => {}
+            Ordering::Greater => {
+                self.open_gap(offset + old, new - old);
+            }
         }
-        if new != old {
-            self.bytes.copy_within(offset + old..end, offset + new);
-        }
-        encoded.write_to(&mut self.bytes[offset..offset + new]);
-        self.bytes.truncate(end + new - old);
-        self.note_change(0);
-        self.give_back();
+        encoded.write_to(&mut self.raw.content_mut()[offset - LEN_BYTES..][..new]);
     }
 
-    fn close_gap(&mut self, start: usize, stop: usize, count: usize) {
-        if start == stop {
-            return;
+    fn remove_span(&mut self, start: usize, stop: usize, count: usize) {
+        if start != stop {
+            self.close_gap(start, stop);
+            self.note_change(-(count as isize));
         }
-        let len = self.bytes.len();
-        self.bytes.copy_within(stop..len, start);
-        self.bytes.truncate(len - (stop - start));
-        self.note_change(-(count as isize));
-        self.give_back();
     }
 
-    /// Room for `more` bytes, so that the capacity is a size class of the allocator: nothing that it gives is wasted, and
-    /// most appends do not call it.
+    /// Moves what is at `offset` back by `len` bytes and gives the room between.
     #[inline]
-    fn reserve(&mut self, more: usize) {
-        let needed = self.bytes.len() + more;
-        if needed > self.bytes.capacity() {
-            self.bytes.reserve_exact(size_class(needed) - self.bytes.len());
-        }
+    fn open_gap(&mut self, offset: usize, len: usize) -> &mut [u8] {
+        let end = self.raw.len();
+        self.raw.resize(end + len);
+        let content = self.raw.content_mut();
+        content.copy_within(offset - LEN_BYTES..end - LEN_BYTES, offset - LEN_BYTES + len);
+        &mut content[offset - LEN_BYTES..][..len]
     }
 
-    /// Returns memory once the content is two size classes smaller: a push and a pop in turn call the allocator never.
+    /// Takes the bytes from `start` to `stop` out.
     #[inline]
-    fn give_back(&mut self) {
-        let fit = size_class(self.bytes.len());
-        if fit * 4 <= self.bytes.capacity() * 3 {
-            self.bytes.shrink_to(fit);
-        }
+    fn close_gap(&mut self, start: usize, stop: usize) {
+        self.raw.content_mut().copy_within(stop - LEN_BYTES.., start - LEN_BYTES);
+        self.raw.resize(self.raw.len() - (stop - start));
     }
 
-    /// Brings the header up to date after `added` elements came (negative: went).
+    /// Brings the count in the header up to date after `added` elements came (negative: went).
     fn note_change(&mut self, added: isize) {
-        let total = self.bytes.len() as u32;
-        self.bytes[..4].copy_from_slice(&total.to_le_bytes());
-        let old = u16::from_le_bytes([self.bytes[4], self.bytes[5]]);
-        let count = match old {
-            // Counting again tells whether the header can say it again, as in Valkey only when few are left.
+        let bytes = self.bytes();
+        let count = match u16::from_le_bytes([bytes[4], bytes[5]]) {
+            // Counting again tells whether the header can say it again.
             COUNT_UNKNOWN if added < 0 => self.count(),
             COUNT_UNKNOWN => return,
             old => usize::from(old).saturating_add_signed(added),
         };
         let count = u16::try_from(count).unwrap_or(COUNT_UNKNOWN);
-        self.bytes[4..HEAD].copy_from_slice(&count.to_le_bytes());
+        self.raw.content_mut()[..HEAD - LEN_BYTES].copy_from_slice(&count.to_le_bytes());
     }
 }
 
