@@ -5,6 +5,7 @@
 //! values, and by `pando-commands`, which reads and changes them.
 
 mod collection;
+pub mod dict;
 mod encoding;
 mod hash;
 mod limits;
@@ -18,6 +19,7 @@ mod value;
 mod zset;
 
 pub use collection::{Collection, TypedValue};
+pub use dict::{Dict, FieldDict, KeyDict, ScoreDict};
 pub use encoding::{EMBSTR_LEN_MAX, Encoding, StrForm, StrHint, ValueType, encode_str, is_embstr};
 pub use hash::Hash;
 pub use limits::Limits;
