@@ -12,8 +12,11 @@ use crate::packed::Damaged;
 const END: u8 = 0xff;
 const LONG: u8 = 0xfe;
 
+/// A field and its value.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// The pairs of a zipmap, in order. An empty one is refused, as Valkey does; duplicate fields are for the caller to find.
-pub fn parse(bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, Damaged> {
+pub fn parse(bytes: &[u8]) -> Result<Vec<Pair<'_>>, Damaged> {
     let [count, body @ .., END] = bytes else { return Err(Damaged) };
     let mut pairs = Vec::new();
     let mut rest = body;

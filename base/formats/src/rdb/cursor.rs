@@ -179,14 +179,14 @@ impl<'a> ValueReader<'a> {
     }
 
     /// A length or other number.
-    pub fn len(&mut self) -> Result<u64, ValueError> {
+    pub fn number(&mut self) -> Result<u64, ValueError> {
         Ok(self.cursor.len()?)
     }
 
     /// How many parts of at least `bytes_min` bytes follow: more than there can be are refused, so that the answer may be
     /// used to reserve room.
     pub fn count(&mut self, bytes_min: usize) -> Result<usize, ValueError> {
-        let count = self.len()?;
+        let count = self.number()?;
         let most = self.rest().len() / bytes_min.max(1);
         usize::try_from(count).ok().filter(|count| *count <= most).ok_or(ValueError::Truncated)
     }
