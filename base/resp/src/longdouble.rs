@@ -93,6 +93,38 @@ impl LongDouble {
         self.exponent + 64 - self.significand.leading_zeros() as i32
     }
 
+    /// The product with `factor`, rounded as the C arithmetic does, then rounded up to an integer: how a timeout in
+    /// seconds becomes milliseconds. `None` above what 64 bits hold; below, the smallest integer.
+    pub fn times_ceil(self, factor: u32) -> Option<i64> {
+        let below = if self.negative { Some(i64::MIN) } else { None };
+        if self.is_infinite {
+            return below;
+        }
+        let Some(product) = round(u128::from(self.significand) * u128::from(factor), self.exponent, false) else {
+            return below;
+        };
+        if product.significand == 0 {
+            return Some(0);
+        }
+        if product.top() > 64 {
+            return below;
+        }
+        let bits = i128::from(product.significand);
+        let whole = if product.exponent >= 0 {
+            bits << product.exponent
+        } else {
+            let shift = product.exponent.unsigned_abs();
+            let (floor, is_exact) = if shift > 64 { (0, false) } else { (bits >> shift, bits & ((1 << shift) - 1) == 0) };
+            // Up means towards zero for what is negative.
+            floor + i128::from(!is_exact && !self.negative)
+        };
+        let whole = if self.negative { -whole } else { whole };
+        match i64::try_from(whole) {
+            Ok(whole) => Some(whole),
+            Err(_) => below,
+        }
+    }
+
     /// Appends the text that `%.17Lf` gives, without trailing zeros and without the sign of zero.
     pub fn format(self, out: &mut Vec<u8>) {
         if self.is_infinite {

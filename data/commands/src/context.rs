@@ -39,6 +39,10 @@ pub struct ExecEnv {
     pub limits: Limits,
     /// Event classes to record; `NONE` skips the work.
     pub notify: EventClass,
+    /// The command may wait; not in EXEC, nor while a log is applied.
+    pub may_block: bool,
+    /// The command has waited and is called again.
+    pub is_woken: bool,
     /// Someone reads the log (replica, file, migration): rewritten commands have to be encoded.
     pub log: bool,
     /// Record changed keys (some client watches or tracks keys).
@@ -60,6 +64,8 @@ impl Default for ExecEnv {
             lazy_user_flush: true,
             limits: Limits::default(),
             notify: EventClass::NONE,
+            may_block: false,
+            is_woken: false,
             log: true,
             record_modified: true,
         }

@@ -6,6 +6,7 @@
 //! Order in the log: the deletions of expired keys met on the way (`before`), then the command: itself, its rewritten
 //! form, or nothing. More than one record belongs in one MULTI/EXEC, which is the log's business.
 
+use crate::blocking::Block;
 use pando_keyspace::{DbIndex, Garbage};
 use pando_resp::{Args, encode_command};
 use std::ops::Range;
@@ -93,6 +94,8 @@ pub struct Effects {
     pub expired: u64,
     /// Set by FLUSHALL, FLUSHDB and SWAPDB.
     pub whole: Option<WholeChange>,
+    /// The command waits: see `blocking`. It wrote no reply.
+    pub block: Option<Box<Block>>,
     /// Heavy values to drop on a background thread.
     pub garbage: Vec<Garbage>,
     bytes: Vec<u8>,
@@ -111,6 +114,7 @@ impl Effects {
         self.misses = 0;
         self.expired = 0;
         self.whole = None;
+        self.block = None;
         self.garbage.clear();
         self.bytes.clear();
         self.before.clear();

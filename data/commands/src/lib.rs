@@ -14,6 +14,7 @@ mod args;
 mod bitfield;
 mod bitmaps;
 mod bitop;
+mod blocking;
 mod collections;
 mod context;
 mod counters;
@@ -40,6 +41,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use blocking::{Awaited, Block, owned_args, timeout_of_ms, timeout_of_seconds};
 pub use context::{Ctx, DataFn, ExecEnv};
 pub use effects::{Effects, Event, EventClass, Propagation, WholeChange};
 pub use error::CommandError;

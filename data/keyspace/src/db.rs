@@ -128,7 +128,25 @@ impl Db<'_> {
         slot.is_dirty = true;
         let data = slot.db_mut(db);
         data.count_out(found.entry);
-        Some(data.table.remove(found.place))
+        let entry = data.table.remove(found.place);
+        self.note_change(key);
+        Some(entry)
+    }
+
+    /// The key came, went or changed: somebody may be waiting for that.
+    #[inline]
+    fn note_change(&mut self, key: &[u8]) {
+        if self.slot(key).blocked.is_some() {
+            self.note_awaited(key);
+        }
+    }
+
+    #[cold]
+    fn note_awaited(&mut self, key: &[u8]) {
+        let (db, slot) = (self.db, self.state.slot_of(key));
+        if self.slot(key).blocked.as_deref_mut().is_some_and(|blocked| blocked.note(db, key)) {
+            self.state.ready.push_back(slot as u16);
+        }
     }
 
     /// Stores a string.
@@ -216,6 +234,7 @@ impl Db<'_> {
         if let Some(due) = entry.expire_at() {
             data.expiry.add(hash, due, None, now_ms, data.volatile, &data.table);
         }
+        self.note_change(key);
     }
 
     /// Puts `entry` in the place of `old`, which the caller disposes of.
@@ -231,6 +250,7 @@ impl Db<'_> {
         if let Some(due) = entry.expire_at() {
             data.expiry.add(hash, due, old.expire_at(), now_ms, data.volatile, &data.table);
         }
+        self.note_change(key);
     }
 
     /// Edits the string in place, made `raw` and zero-extended to `len_min` first; creates it when it is absent or past
@@ -399,6 +419,8 @@ impl Db<'_> {
         data.entry_bytes = data.entry_bytes + entry.bytes() - before;
         if is_emptied {
             self.remove(key);
+        } else if !self.state.is_serving {
+            self.note_change(key);
         }
         Some(EditedTyped { result, is_emptied })
     }

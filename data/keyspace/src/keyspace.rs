@@ -49,6 +49,11 @@ pub struct Keyspace {
     /// Until when whoever removes what is past due sleeps; a nearer due time calls `on_nearer_due`.
     armed_ms: AtomicU64,
     on_nearer_due: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    pub(crate) on_ready: OnceLock<Box<dyn Fn(Slot) + Send + Sync>>,
+    /// Of waiters; see `blocked`.
+    pub(crate) last_ticket: AtomicU64,
+    pub(crate) blocking_keys: AtomicU64,
+    pub(crate) blocking_keys_when_gone: AtomicU64,
     free_later: OnceLock<Box<dyn Fn(Vec<Garbage>) + Send + Sync>>,
     /// Where the next `expire_step` begins.
     pub(crate) expire_from: AtomicUsize,
@@ -73,6 +78,10 @@ impl Keyspace {
             memory_alarm: AtomicBool::new(false),
             armed_ms: AtomicU64::new(0),
             on_nearer_due: OnceLock::new(),
+            on_ready: OnceLock::new(),
+            last_ticket: AtomicU64::new(0),
+            blocking_keys: AtomicU64::new(0),
+            blocking_keys_when_gone: AtomicU64::new(0),
             free_later: OnceLock::new(),
             expire_from: AtomicUsize::new(0),
         }

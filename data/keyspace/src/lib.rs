@@ -9,6 +9,7 @@
 //! is). `unsafe` is in `slab`, `entry`, `slot` and where `locked` and `keyspace` take and give back locks.
 //! Called by `pando-commands`, `pando-session`, `pando-replication`.
 
+mod blocked;
 mod clock;
 mod compact;
 mod db;
@@ -25,6 +26,7 @@ mod types;
 mod walk;
 mod watch;
 
+pub use blocked::{Awaited, Claim, ReadyKey, Waiter};
 pub use compact::Compaction;
 pub use db::Db;
 pub use eviction::{Evicted, EvictedSink, EvictionPolicy, Evictor};

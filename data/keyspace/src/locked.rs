@@ -13,6 +13,7 @@ use pando_topology::{SLOT_COUNT, Slot};
 use pando_values::Value;
 use parking_lot::lock_api::RawRwLock as _;
 use smallvec::SmallVec;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 enum Held {
@@ -29,6 +30,10 @@ pub(crate) struct State {
     pub(crate) no_touch: bool,
     /// Values that are freed after the slots are released.
     pub(crate) garbage: Vec<Garbage>,
+    /// Slots with awaited keys that changed under this guard: see `blocked`.
+    pub(crate) ready: VecDeque<u16>,
+    /// What is executed now was woken: changes in place wake nobody else.
+    pub(crate) is_serving: bool,
 }
 
 impl State {
@@ -86,7 +91,7 @@ impl State {
 
 impl<'a> LockedSlots<'a> {
     fn new(keyspace: &'a Keyspace, held: Held) -> Self {
-        Self { keyspace, state: State { held, now_ms: 0, no_touch: false, garbage: Vec::new() } }
+        Self { keyspace, state: State { held, now_ms: 0, no_touch: false, garbage: Vec::new(), ready: VecDeque::new(), is_serving: false } }
     }
 
     #[inline]
@@ -281,6 +286,8 @@ impl<'a> LockedSlots<'a> {
                     take(of_db);
                 }
             }
+            let noted = data.blocked.as_deref_mut().map_or(0, |blocked| blocked.note_all(|it| db.is_none_or(|db| db == it)));
+            self.state.ready.extend(std::iter::repeat_n(slot as u16, noted));
         }
         garbage
     }
@@ -306,6 +313,8 @@ impl<'a> LockedSlots<'a> {
             let of_b = std::mem::replace(data.db_mut(b), of_a);
             *data.db_mut(a) = of_b;
             data.is_dirty = true;
+            let noted = data.blocked.as_deref_mut().map_or(0, |blocked| blocked.note_all(|db| db == a || db == b));
+            self.state.ready.extend(std::iter::repeat_n(slot as u16, noted));
         }
     }
 }
@@ -360,6 +369,9 @@ impl Drop for LockedSlots<'_> {
                 // SAFETY: the first slot on demand took the exclusive side.
                 unsafe { self.keyspace.multi.unlock_exclusive() };
             }
+        }
+        if !self.state.ready.is_empty() {
+            self.keyspace.ready_left(&mut self.state.ready);
         }
         if !self.state.garbage.is_empty() {
             self.keyspace.free_later(std::mem::take(&mut self.state.garbage));

@@ -3,6 +3,7 @@
 //!
 //! Invariant: `data` is reached only by a holder of `lock`. Not here: which slots a command locks (`locked`).
 
+use crate::blocked::Blocked;
 use crate::entry::Entry;
 use crate::expiry::Expiry;
 use crate::table::Table;
@@ -57,6 +58,7 @@ pub(crate) struct SlotData {
     pub(crate) db0: DbData,
     pub(crate) others: Vec<(DbIndex, Box<DbData>)>,
     pub(crate) watchers: Option<Box<Watchers>>,
+    pub(crate) blocked: Option<Box<Blocked>>,
     pub(crate) write_offset: u64,
     pub(crate) usage: SlotUsage,
     /// What the keyspace's counters know of this slot's bytes.

@@ -137,6 +137,8 @@ impl WorkerScratch {
         self.settings();
         self.env.is_primary = is_primary;
         self.env.is_applying = false;
+        self.env.may_block = false;
+        self.env.is_woken = false;
         self.env.no_touch = no_touch;
     }
 }
