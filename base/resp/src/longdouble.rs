@@ -114,7 +114,8 @@ impl LongDouble {
             bits << product.exponent
         } else {
             let shift = product.exponent.unsigned_abs();
-            let (floor, is_exact) = if shift > 64 { (0, false) } else { (bits >> shift, bits & ((1 << shift) - 1) == 0) };
+            let (floor, is_exact) =
+                if shift > 64 { (0, false) } else { (bits >> shift, bits & ((1 << shift) - 1) == 0) };
             // Up means towards zero for what is negative.
             floor + i128::from(!is_exact && !self.negative)
         };

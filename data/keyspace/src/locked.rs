@@ -91,7 +91,17 @@ impl State {
 
 impl<'a> LockedSlots<'a> {
     fn new(keyspace: &'a Keyspace, held: Held) -> Self {
-        Self { keyspace, state: State { held, now_ms: 0, no_touch: false, garbage: Vec::new(), ready: VecDeque::new(), is_serving: false } }
+        Self {
+            keyspace,
+            state: State {
+                held,
+                now_ms: 0,
+                no_touch: false,
+                garbage: Vec::new(),
+                ready: VecDeque::new(),
+                is_serving: false,
+            },
+        }
     }
 
     #[inline]
@@ -286,7 +296,8 @@ impl<'a> LockedSlots<'a> {
                     take(of_db);
                 }
             }
-            let noted = data.blocked.as_deref_mut().map_or(0, |blocked| blocked.note_all(|it| db.is_none_or(|db| db == it)));
+            let noted =
+                data.blocked.as_deref_mut().map_or(0, |blocked| blocked.note_all(|it| db.is_none_or(|db| db == it)));
             self.state.ready.extend(std::iter::repeat_n(slot as u16, noted));
         }
         garbage
