@@ -28,6 +28,9 @@ pub use listpack::{Element, InvalidListPack, ListPack};
 pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
 pub use set::Set;
 pub use size_class::size_class;
-pub use stream::Stream;
+pub use stream::{
+    AppendError, Consumer, ConsumerId, Group, GroupMut, Pending, Range, RangeBack, Stream, StreamCounters,
+    StreamEntries, StreamEntry, StreamId, StreamIdText, TrimTo,
+};
 pub use value::{IntText, Typed, Value, ValueRef};
 pub use zset::ZSet;
