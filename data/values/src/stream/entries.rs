@@ -126,7 +126,6 @@ impl StreamEntries {
         if last.is_some_and(|(_, node)| node.may_take(bytes, bytes_max, limits.stream_node_max_entries)) {
             self.edit_last(|master, node| node.append(master, id, pairs));
         } else {
-            self.edit_last(|_, node| node.shrink_to_fit());
             let mut node = Node::new(pairs);
             node.append(id, id, pairs);
             self.node_bytes += node.heap_bytes();

@@ -121,7 +121,7 @@ impl Node {
     /// A node with room for its first entry, whose fields and values alternate in `pairs`.
     pub(super) fn new(pairs: &[&[u8]]) -> Node {
         let field_count = pairs.len() / 2;
-        let mut pack = ListPack::with_capacity(16 + 2 * payload_bytes(pairs) + 4 * pairs.len());
+        let mut pack = ListPack::new();
         pack.push_back_int(0);
         pack.push_back_int(0);
         pack.push_back_int(field_count as i64);
@@ -244,10 +244,6 @@ impl Node {
         }
         let count = starts.len() as u32;
         self.set_counts(self.live - count, self.deleted + count);
-    }
-
-    pub(super) fn shrink_to_fit(&mut self) {
-        self.pack.shrink_to_fit();
     }
 
     /// Writes the two counts at the front. A wider number moves everything behind it.
