@@ -298,7 +298,7 @@ impl<const WIDTH: usize> Dict<WIDTH> {
             // Any place in any segment, as if all were as wide as the widest: what is not there is drawn again.
             let drawn = random();
             let number = ((u128::from(drawn) * self.segments.len() as u128) >> 64) as usize;
-            let index = ((random() >> 32) * self.widest as u64 >> 32) as usize;
+            let index = (((random() >> 32) * self.widest as u64) >> 32) as usize;
             if let Some(stored) = self.segments.get(number).nth(index) {
                 return Some(split::<WIDTH>(self.entry(stored)));
             }
