@@ -34,6 +34,7 @@ mod object;
 mod ranges;
 mod registry;
 mod scan;
+mod scan_values;
 mod set;
 mod spec;
 #[cfg(test)]

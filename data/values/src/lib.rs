@@ -12,6 +12,7 @@ mod limits;
 mod list;
 pub mod listpack;
 mod number;
+mod random;
 mod set;
 mod size_class;
 mod stream;
@@ -26,6 +27,7 @@ pub use limits::Limits;
 pub use list::List;
 pub use listpack::{Element, InvalidListPack, ListPack};
 pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
+pub use random::{random, random_below};
 pub use set::Set;
 pub use size_class::size_class;
 pub use stream::{

@@ -15,6 +15,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+use crate::random::random_below;
 use crate::size_class as allocated;
 use chunks::Chunks;
 pub use iter::Iter;
@@ -289,16 +290,15 @@ impl<const WIDTH: usize> Dict<WIDTH> {
         Iter::new(self)
     }
 
-    /// An entry, each as likely as any other; `random` gives uniform numbers.
-    pub fn random(&self, random: &mut dyn FnMut() -> u64) -> Option<(&[u8], &[u8])> {
+    /// An entry, each as likely as any other.
+    pub fn random(&self) -> Option<(&[u8], &[u8])> {
         if self.len == 0 {
             return None;
         }
         loop {
             // Any place in any segment, as if all were as wide as the widest: what is not there is drawn again.
-            let drawn = random();
-            let number = ((u128::from(drawn) * self.segments.len() as u128) >> 64) as usize;
-            let index = (((random() >> 32) * self.widest as u64) >> 32) as usize;
+            let number = random_below(self.segments.len());
+            let index = random_below(self.widest);
             if let Some(stored) = self.segments.get(number).nth(index) {
                 return Some(split::<WIDTH>(self.entry(stored)));
             }
