@@ -35,4 +35,4 @@ pub use stream::{
     StreamEntries, StreamEntry, StreamId, StreamIdText, TrimTo,
 };
 pub use value::{IntText, Typed, Value, ValueRef};
-pub use zset::ZSet;
+pub use zset::{LexBound, LexRange, ScoreRange, ZSet, ZSetIter};
