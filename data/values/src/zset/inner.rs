@@ -44,14 +44,7 @@ pub(super) struct Inner {
 
 impl Inner {
     pub(super) fn new() -> Inner {
-        Inner {
-            len: 0,
-            ids: [0; FANOUT],
-            counts: [0; FANOUT],
-            scores: [0.0; FANOUT],
-            prefixes: None,
-            prefix_bytes: 0,
-        }
+        Inner { len: 0, ids: [0; FANOUT], counts: [0; FANOUT], scores: [0.0; FANOUT], prefixes: None, prefix_bytes: 0 }
     }
 
     #[inline]

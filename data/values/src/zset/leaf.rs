@@ -147,9 +147,7 @@ impl Leaf {
     /// The number of leading elements that are before the element (`score`, `member`).
     #[inline]
     pub(super) fn lower_bound(&self, score: f64, member: &[u8]) -> usize {
-        self.partition(|other_score, other| {
-            other_score < score || (other_score == score && other() < member)
-        })
+        self.partition(|other_score, other| other_score < score || (other_score == score && other() < member))
     }
 
     /// The number of leading elements for which `is_before` holds; it must hold for a prefix. The member is read only when
