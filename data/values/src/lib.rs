@@ -24,7 +24,7 @@ pub use dict::{Dict, FieldDict, KeyDict, ScoreDict};
 pub use encoding::{EMBSTR_LEN_MAX, Encoding, StrForm, StrHint, ValueType, encode_str, is_embstr};
 pub use hash::Hash;
 pub use limits::Limits;
-pub use list::List;
+pub use list::{LIST_ELEMENT_BYTES_MAX, List, NodeRef, Side};
 pub use listpack::{Element, InvalidListPack, ListPack};
 pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
 pub use random::{random, random_below};

@@ -10,6 +10,8 @@ pub struct Limits {
     pub list_max_listpack_size: i32,
     /// `list-compress-depth`.
     pub list_compress_depth: u32,
+    /// `DEBUG QUICKLIST-PACKED-THRESHOLD`: list elements of so many bytes get a node of their own; zero: the usual rule.
+    pub list_plain_from_bytes: usize,
     /// `hash-max-listpack-entries`.
     pub hash_max_listpack_entries: usize,
     /// `hash-max-listpack-value`, bytes.
@@ -37,6 +39,7 @@ impl Default for Limits {
         Self {
             list_max_listpack_size: -2,
             list_compress_depth: 0,
+            list_plain_from_bytes: 0,
             hash_max_listpack_entries: 512,
             hash_max_listpack_value: 64,
             set_max_intset_entries: 512,

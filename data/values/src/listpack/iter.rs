@@ -4,7 +4,7 @@
 use super::entry::{self, Element};
 
 /// The elements of a listpack.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Iter<'a> {
     /// The entries that are left.
     entries: &'a [u8],

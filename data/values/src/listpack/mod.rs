@@ -293,6 +293,33 @@ impl ListPack {
         removed
     }
 
+    /// How many elements equal `needle`.
+    pub fn count_matches(&self, needle: &[u8]) -> usize {
+        let int = parse_canonical_i64(needle);
+        self.iter().filter(|element| element.is_parsed(needle, int)).count()
+    }
+
+    /// Keeps the elements that `keep` wants, in one pass. Gives how many went.
+    pub fn retain(&mut self, mut keep: impl FnMut(Element<'_>) -> bool) -> usize {
+        let end = self.raw.len() - 1;
+        let (mut read, mut write, mut removed) = (HEAD, HEAD, 0);
+        while read < end {
+            let entry = &self.bytes()[read..];
+            let len = entry::whole_len(entry);
+            if keep(entry::decode(entry)) {
+                if read != write {
+                    self.raw.content_mut().copy_within(read - LEN_BYTES..read + len - LEN_BYTES, write - LEN_BYTES);
+                }
+                write += len;
+            } else {
+                removed += 1;
+            }
+            read += len;
+        }
+        self.remove_span(write, end, removed);
+        removed
+    }
+
     /// Removes the elements before `pos`, which must be `count`.
     pub fn remove_before(&mut self, pos: Pos, count: usize) {
         debug_assert_eq!(self.iter().count() - self.iter_from(pos).count(), count);

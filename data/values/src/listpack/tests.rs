@@ -68,6 +68,12 @@ fn random_operations_do_what_a_vector_does() {
                     assert!(pack.at(pos).unwrap().is(&element));
                     model[index] = element;
                 }
+                7 if random.below(3) == 0 => {
+                    assert_eq!(pack.count_matches(&element), model.iter().filter(|own| **own == element).count());
+                    let before = model.len();
+                    model.retain(|own| own.len() != element.len());
+                    assert_eq!(pack.retain(|own| own.byte_len() != element.len()), before - model.len());
+                }
                 7 => {
                     let count = random.below(4);
                     let expected = count.min(model.len() - index);
