@@ -98,6 +98,7 @@ fn limits(values: &Values) -> Limits {
     Limits {
         list_max_listpack_size: values.number("list-max-listpack-size") as i32,
         list_compress_depth: values.number("list-compress-depth") as u32,
+        list_plain_from_bytes: 0,
         hash_max_listpack_entries: len("hash-max-listpack-entries"),
         hash_max_listpack_value: bytes("hash-max-listpack-value"),
         set_max_intset_entries: len("set-max-intset-entries"),

@@ -28,6 +28,8 @@ pub mod introspect;
 mod key_positions;
 mod keys;
 mod lcs;
+mod list_pops;
+mod lists;
 mod lookup;
 mod move_keys;
 mod object;

@@ -6,7 +6,8 @@
 use crate::context::DataFn;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
 use crate::{
-    bitfield, bitmaps, bitop, counters, databases, expire, get_set, keys, lcs, move_keys, object, ranges, scan, set,
+    bitfield, bitmaps, bitop, counters, databases, expire, get_set, keys, lcs, list_pops, lists, move_keys, object,
+    ranges, scan, set,
 };
 use pando_resp::Args;
 
@@ -30,6 +31,8 @@ const FAMILIES: &[&[Row]] = &[
     bitmaps::TABLE,
     bitop::TABLE,
     bitfield::TABLE,
+    lists::TABLE,
+    list_pops::TABLE,
     keys::TABLE,
     move_keys::TABLE,
     expire::TABLE,
