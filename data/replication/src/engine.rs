@@ -63,7 +63,7 @@ impl Data for EngineData {
     }
 
     fn set_replica(&self, is_replica: bool) {
-        self.0.gate.set_role(if is_replica { Role::Replica } else { Role::Primary });
+        self.0.set_role(if is_replica { Role::Replica } else { Role::Primary });
     }
 
     fn set_loading(&self, is_loading: bool) {

@@ -296,11 +296,24 @@ fn unblock(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError>
     };
     let id = num::parse_i64(args[2]).ok_or(CommandError::NotInteger)?;
     let client = u64::try_from(id).ok().and_then(|id| cx.engine.clients.get(id));
-    let blocked = client.filter(|client| client.is_blocked.load(Relaxed));
-    if let Some(client) = &blocked {
-        cx.engine.post(client.worker.load(Relaxed), Message::Unblock { client: client.id, with_error });
+    // Both under the lock: a client that is blocked and waits for no key is in WAIT.
+    let blocked = client.and_then(|client| {
+        let guard = client.waiter.lock();
+        let (is_blocked, waiter) = (client.is_blocked.load(Relaxed), guard.clone());
+        drop(guard);
+        is_blocked.then_some((client, waiter))
+    });
+    let Some((client, waiter)) = blocked else {
+        cx.reply.int(0);
+        return Ok(Next::Continue);
+    };
+    let is_unblocked = waiter.as_ref().is_none_or(|waiter| waiter.end());
+    if is_unblocked {
+        let ticket = waiter.map(|waiter| waiter.ticket);
+        let message = Message::Unblock { client: client.id, ticket, with_error };
+        cx.engine.post(client.worker.load(Relaxed), message);
     }
-    cx.reply.int(i64::from(blocked.is_some()));
+    cx.reply.int(i64::from(is_unblocked));
     Ok(Next::Continue)
 }
 

@@ -4,6 +4,7 @@
 //! Not here: what only the client's own worker needs ([`crate::Session`]), and the CLIENT command.
 
 use crate::ports::ClientId;
+use pando_keyspace::Waiter;
 use pando_resp::Proto;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, HashSet};
@@ -78,7 +79,7 @@ pub struct ClientShared {
     pub(crate) proto: AtomicU8,
     kind: AtomicU8,
     pub killed: AtomicBool,
-    /// Number of blocked suspensions begun; see [`crate::Suspend`].
+    /// In a command that waits: WAIT, BLPOP and its like.
     pub is_blocked: AtomicBool,
     /// Held back by a pause; set by the server.
     pub is_postponed: AtomicBool,
@@ -102,6 +103,8 @@ pub struct ClientShared {
     pub net_in: AtomicU64,
     pub net_out: AtomicU64,
     pub redirect_to: AtomicI64,
+    /// What it waits for, for CLIENT UNBLOCK.
+    pub(crate) waiter: Mutex<Option<Arc<Waiter>>>,
     pub(crate) subscriptions: Mutex<Subscriptions>,
     /// Channels and patterns.
     pub(crate) subscribed: AtomicU32,
@@ -143,6 +146,7 @@ impl ClientShared {
             net_in: AtomicU64::new(0),
             net_out: AtomicU64::new(0),
             redirect_to: AtomicI64::new(-1),
+            waiter: Mutex::default(),
             subscriptions: Mutex::default(),
             subscribed: AtomicU32::new(0),
             subscribed_shard: AtomicU32::new(0),

@@ -103,7 +103,7 @@ impl Engine {
             // The configuration was checked when it was read.
             let _ = registry.rename(name.as_bytes(), to.as_bytes());
         }
-        Arc::new(Self {
+        let engine = Arc::new(Self {
             keyspace: Keyspace::new(config.keyspace),
             registry,
             pubsub: PubSub::default(),
@@ -120,7 +120,15 @@ impl Engine {
             eviction: Eviction::default(),
             watchers: Watchers::default(),
             session_commands,
-        })
+        });
+        // Weak: the keyspace is a part of the engine.
+        let weak = Arc::downgrade(&engine);
+        engine.keyspace.on_ready(Box::new(move |slot| {
+            if let Some(engine) = weak.upgrade() {
+                engine.post_serve(slot);
+            }
+        }));
+        engine
     }
 
     pub(crate) fn session_command(&self, id: SessionCommandId) -> SessionCommand {
@@ -141,6 +149,7 @@ impl Engine {
     pub fn set_cluster(&self, view: Option<Arc<ClusterView>>) {
         self.cluster.store(view);
         self.gate.bump_epoch();
+        self.recheck_blocked(false);
     }
 
     /// Whether somebody reads the log.
@@ -152,6 +161,13 @@ impl Engine {
     pub(crate) fn post(&self, worker: usize, message: Message) {
         if let Some(mailbox) = self.mailbox.get() {
             mailbox.post(worker, message);
+        }
+    }
+
+    /// Has a worker serve who waits for keys of a slot.
+    fn post_serve(&self, slot: Slot) {
+        if let Some(mailbox) = self.mailbox.get() {
+            mailbox.post(slot.index() % mailbox.workers().max(1), Message::ServeSlot(slot));
         }
     }
 

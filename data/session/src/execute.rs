@@ -8,6 +8,7 @@ use crate::gate::Role;
 use crate::next::Next;
 use crate::ports::LogSink;
 use crate::scratch::WorkerScratch;
+use crate::serve::serve_ready;
 use crate::session::Session;
 use pando_commands::{
     CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of,
@@ -95,8 +96,12 @@ impl Session {
             return None;
         }
         let (before, reply_start) = (w.last, out.len());
-        self.call_handler(engine, w, &mut locked, spec, run, args, out);
+        self.call_handler(engine, w, &mut locked, spec, run, args, true, out);
         self.settle(engine, w, &mut locked, args);
+        let mut next = Next::Continue;
+        if let Some(block) = w.effects.block.take() {
+            next = self.suspend_on(engine, w, &mut locked, spec, run, args, *block);
+        }
         if let [slot] = w.slots[..]
             && w.settings().cluster_slot_stats
         {
@@ -109,11 +114,13 @@ impl Session {
                 },
             );
         }
+        let mut garbage = std::mem::take(&mut w.effects.garbage);
+        serve_ready(engine, w, &mut locked, &mut garbage);
         drop(locked);
-        if !w.effects.garbage.is_empty() {
-            engine.drop_later(std::mem::take(&mut w.effects.garbage));
+        if !garbage.is_empty() {
+            engine.drop_later(garbage);
         }
-        Some(Next::Continue)
+        Some(next)
     }
 
     /// Calls the handler with the locks held; fills `w.effects`, which the caller settles.
@@ -127,6 +134,7 @@ impl Session {
         spec: &'static CommandSpec,
         run: DataFn,
         args: Args<'_>,
+        may_block: bool,
         out: &mut ReplyBuf,
     ) {
         let start = out.len();
@@ -135,11 +143,14 @@ impl Session {
         w.refresh_env(engine.gate.role() == Role::Primary, self.is_no_touch);
         // Under the lock: whoever watches a key of these slots registered before we got it.
         w.env.record_modified = engine.watchers.any();
+        w.env.may_block = may_block;
         locked.set_now(now_ms);
         locked.set_no_touch(self.is_no_touch);
         let mut ctx = Ctx { slots: locked, db: self.db, reply: out, effects: &mut w.effects, now_ms, env: &w.env };
         let result = run(&mut ctx, args);
-        finish_call(engine, w, spec, result, start, out);
+        if w.effects.block.is_none() {
+            finish_call(engine, w, spec, result, start, out);
+        }
     }
 
     /// What follows from the command in `w.effects`, under its locks.
@@ -152,14 +163,11 @@ impl Session {
         args: Args<'_>,
     ) {
         count_effects(w);
-        if let Some(log) = engine.active_log() {
-            let count = w.effects.record_count();
-            if count > 0 {
-                self.last_write_offset =
-                    append_records(log, &w.effects, count, self.db, args, &mut w.record, &mut w.log);
-                for slot in &w.slots {
-                    locked.set_write_offset(*slot, self.last_write_offset);
-                }
+        let offset = append_effects(engine, w, self.db, args);
+        if offset > 0 {
+            self.last_write_offset = offset;
+            for slot in &w.slots {
+                locked.set_write_offset(*slot, offset);
             }
         }
         announce(engine, w, locked);
@@ -197,7 +205,7 @@ fn request_bytes(args: Args<'_>) -> u64 {
 
 /// Writes the error of a command that failed, and counts the call.
 #[inline]
-fn finish_call(
+pub(crate) fn finish_call(
     engine: &Engine,
     w: &mut WorkerScratch,
     spec: &CommandSpec,
@@ -235,6 +243,16 @@ pub(crate) fn count_effects(w: &mut WorkerScratch) {
     w.stats.expired.add(effects.expired);
     w.stats.dirty.add(effects.dirty);
     w.wrote |= effects.dirty > 0 || effects.expired > 0;
+}
+
+/// Appends what the command in `w.effects` did to the log, if anybody reads it. The offset after it, or 0.
+#[inline]
+pub(crate) fn append_effects(engine: &Engine, w: &mut WorkerScratch, db: DbIndex, args: Args<'_>) -> u64 {
+    let Some(log) = engine.active_log() else { return 0 };
+    match w.effects.record_count() {
+        0 => 0,
+        count => append_records(log, &w.effects, count, db, args, &mut w.record, &mut w.log),
+    }
 }
 
 /// Appends the records of one command; more than one as a transaction of its own.

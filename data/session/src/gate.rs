@@ -61,6 +61,8 @@ pub struct Gate {
     /// Changes with the role, the cluster view and loading; a command that saw another epoch before
     /// it took its locks starts over.
     epoch: AtomicU64,
+    /// Changes with the role only.
+    reign: AtomicU64,
     lease_until_ms: AtomicU64,
     good_replicas: AtomicU32,
     pauses: Mutex<[Option<Pause>; 3]>,
@@ -86,6 +88,7 @@ impl Gate {
         Self {
             flags: AtomicU32::new(0),
             epoch: AtomicU64::new(0),
+            reign: AtomicU64::new(0),
             lease_until_ms: AtomicU64::new(u64::MAX),
             good_replicas: AtomicU32::new(0),
             pauses: Mutex::new([None; 3]),
@@ -126,8 +129,17 @@ impl Gate {
     /// Changes the role. After it returns, a caller that then locks all slots once knows that no
     /// command that was let in under the old role is still running.
     pub fn set_role(&self, role: Role) {
+        let old = self.role();
         self.set_flag(REPLICA, role == Role::Replica);
+        if old != role {
+            self.reign.fetch_add(1, Release);
+        }
         self.bump_epoch();
+    }
+
+    /// How often the role has changed.
+    pub(crate) fn reign(&self) -> u64 {
+        self.reign.load(Acquire)
     }
 
     /// The role.

@@ -14,6 +14,7 @@
 
 mod acks;
 mod apply;
+mod blocked;
 mod client_command;
 mod client_filter;
 mod clients;
@@ -33,6 +34,7 @@ mod pubsub;
 mod pubsub_commands;
 mod redirect;
 mod scratch;
+mod serve;
 mod session;
 mod settings;
 mod stats;
@@ -42,6 +44,7 @@ mod watch;
 
 pub use acks::ReplicaAcks;
 pub use apply::{ApplyError, ApplySession};
+pub use blocked::{Served, Unblocked};
 pub use client_command::describe as describe_client;
 pub use clients::{ClientInfo, ClientKind, ClientNames, ClientRegistry, ClientShared};
 pub use cluster_view::ClusterView;

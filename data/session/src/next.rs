@@ -30,6 +30,14 @@ pub enum Suspend {
     /// A pause: nothing was executed. Execute the same request again after
     /// [`crate::Message::Unpause`] or at [`crate::Gate::paused_until`].
     Paused,
+    /// A command that waits for keys: answered by [`crate::Message::Served`], at the deadline by
+    /// [`crate::Session::time_out_blocked`], or after other messages that name the ticket.
+    Blocked {
+        /// Number of the wait, never reused.
+        ticket: u64,
+        /// Instant of [`crate::boot_ms`]; none: no limit.
+        deadline_boot_ms: Option<u64>,
+    },
     /// The reply arrives as [`crate::Message::Resume`] with this ticket.
     Async(u64),
 }

@@ -3,6 +3,7 @@
 //! process as a whole can answer. Implemented by data/replication and apps/server.
 
 use pando_keyspace::DbIndex;
+use pando_topology::Slot;
 use std::sync::Arc;
 
 /// Number of a client, never reused.
@@ -45,12 +46,32 @@ pub enum Message {
         /// The reply.
         bytes: Vec<u8>,
     },
-    /// CLIENT UNBLOCK of a client in [`crate::Suspend::Wait`] (or blocked otherwise).
+    /// CLIENT UNBLOCK of a client in [`crate::Suspend::Wait`] or [`crate::Suspend::Blocked`].
     Unblock {
         /// Whom.
         client: ClientId,
+        /// The wait that it is about; none for WAIT. Nobody else will answer it.
+        ticket: Option<u64>,
         /// Answer `UNBLOCKED` and not as if the time had run out.
         with_error: bool,
+    },
+    /// The answer of [`crate::Suspend::Blocked`].
+    Served(crate::blocked::Served),
+    /// There may be something for a client in [`crate::Suspend::Blocked`] that only its own worker can take: call
+    /// [`crate::Session::retry_blocked`].
+    Retry {
+        /// Whom.
+        client: ClientId,
+        /// Its wait.
+        ticket: u64,
+    },
+    /// Keys changed that clients wait for: call [`crate::Engine::serve_slot`].
+    ServeSlot(Slot),
+    /// Call [`crate::Session::recheck_blocked`] for all clients in
+    /// [`crate::Suspend::Blocked`] and [`crate::Suspend::Wait`].
+    Recheck {
+        /// The node has another role.
+        role_changed: bool,
     },
     /// A pause ended: try clients in [`crate::Suspend::Paused`] again.
     Unpause,

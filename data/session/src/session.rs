@@ -8,7 +8,7 @@ use crate::scratch::WorkerScratch;
 use crate::settings::Settings;
 use crate::transaction::Transaction;
 use crate::watch::WatchSet;
-use pando_keyspace::DbIndex;
+use pando_keyspace::{DbIndex, Waiter};
 use pando_resp::{Args, Limits, Proto, ReplyBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -39,6 +39,10 @@ pub struct Session {
     pub(crate) watching: Option<WatchSet>,
     /// Log offset after this client's last write (WAIT).
     pub(crate) last_write_offset: u64,
+    /// What the client waits for; see `blocked`.
+    pub(crate) waiting: Option<Arc<Waiter>>,
+    /// CLIENT REPLY: the answer to that is not sent.
+    pub(crate) is_answer_muted: bool,
 }
 
 impl Session {
@@ -58,11 +62,14 @@ impl Session {
             transaction: None,
             watching: None,
             last_write_offset: 0,
+            waiting: None,
+            is_answer_muted: false,
         }
     }
 
     /// Takes the client out of everything that knows it.
     pub fn close(&mut self, engine: &Engine) {
+        self.abandon_blocked(engine);
         self.abandon_wait(engine);
         self.discard_transaction();
         self.unwatch_all(engine);
@@ -128,6 +135,7 @@ impl Session {
         if drop_reply {
             out.truncate(start);
         }
+        self.is_answer_muted = drop_reply && self.waiting.is_some();
         if mode == ReplyMode::SkipNext && next == Next::Suspend(Suspend::Paused) {
             self.reply_mode = mode;
         }

@@ -11,6 +11,7 @@ use crate::execute::{LockScope, LogBatch, announce, count_effects, lock, lock_sc
 use crate::next::Next;
 use crate::redirect::Route;
 use crate::scratch::WorkerScratch;
+use crate::serve::serve_ready;
 use crate::session::Session;
 use pando_commands::{CommandError, CommandSpec, Exec, Flags, KeyVec};
 use pando_resp::{Args, ReplyBuf, encode_command};
@@ -222,7 +223,7 @@ impl Session {
             let args = queued.args();
             match queued.exec {
                 Exec::Data(run) => {
-                    self.call_handler(engine, w, &mut locked, queued.spec, run, &args, out);
+                    self.call_handler(engine, w, &mut locked, queued.spec, run, &args, false, out);
                     count_effects(w);
                     if engine.active_log().is_some() {
                         w.effects
@@ -244,6 +245,8 @@ impl Session {
                 }
                 Exec::Session(id) => {
                     self.append_batch(engine, w, &mut batch, scope, &mut locked);
+                    // Who waits for keys is served when the whole transaction is done.
+                    let ready = locked.move_ready();
                     drop(locked);
                     let after = self.run_session(engine, w, queued.spec, id, &args, true, out);
                     if after != Next::Continue {
@@ -251,12 +254,14 @@ impl Session {
                     }
                     let scope = self.collect_slots(w, &queue);
                     locked = lock(&engine.keyspace, scope, &mut w.slots);
+                    locked.adopt_ready(ready);
                 }
             }
         }
         self.append_batch(engine, w, &mut batch, scope, &mut locked);
-        drop(locked);
         w.log = log_bytes;
+        serve_ready(engine, w, &mut locked, &mut garbage);
+        drop(locked);
         engine.drop_later(garbage);
         self.discard_transaction();
         counters.nanoseconds.add(w.last.duration_since(began).as_nanos() as u64);

@@ -47,7 +47,7 @@ impl ServerDataPlane {
         match &next {
             Following::Primary(id, host, port) => {
                 tracing::info!("Following primary {id} at {host}:{port}");
-                engine.gate.set_role(Role::Replica);
+                engine.set_role(Role::Replica);
                 // Commands that were let in as a primary's have ended when every slot was free once.
                 drop(engine.keyspace.lock_all());
                 server.replication.follow(host, *port);
@@ -57,7 +57,7 @@ impl ServerDataPlane {
                     tracing::info!("This node is a primary now, by decision of the roots");
                     server.replication.promote();
                 }
-                engine.gate.set_role(Role::Primary);
+                engine.set_role(Role::Primary);
             }
             Following::Undecided => {}
         }
@@ -91,11 +91,12 @@ impl DataPlane for ServerDataPlane {
     }
 
     fn lease(&self, until_boottime_ms: u64, cluster_ok: bool) {
-        let gate = &self.runtime.engine().gate;
+        let engine = self.runtime.engine();
+        let gate = &engine.gate;
         gate.set_lease_until(until_boottime_ms);
         if gate.cluster_ok() != cluster_ok {
             tracing::info!("Cluster state changed: {}", if cluster_ok { "ok" } else { "fail" });
-            gate.set_cluster_ok(cluster_ok);
+            engine.set_cluster_ok(cluster_ok);
         }
     }
 

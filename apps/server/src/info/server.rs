@@ -76,7 +76,9 @@ pub(super) fn clients(server: &Server, out: &mut String) {
     field(out, "watching_clients", count(&|c| c.watched.load(Relaxed) > 0));
     field(out, "clients_in_timeout_table", count(&|c| c.is_blocked.load(Relaxed)));
     field(out, "total_watched_keys", all.iter().map(|c| u64::from(c.watched.load(Relaxed))).sum::<u64>());
-    zeros(out, &["total_blocking_keys", "total_blocking_keys_on_nokey"]);
+    let (blocking, when_gone) = server.engine.keyspace.blocking_keys();
+    field(out, "total_blocking_keys", blocking);
+    field(out, "total_blocking_keys_on_nokey", when_gone);
     let paused = server.engine.gate.paused();
     let left_ms = server.engine.gate.paused_until().map_or(0, |until| until.saturating_sub(pando_session::boot_ms()));
     field(out, "paused_reason", if paused.is_some() { "client_pause" } else { "none" });

@@ -43,7 +43,11 @@ impl Worker {
                 self.put_back_or_close(token, connection);
             }
             Message::Resume { client, ticket, bytes } => self.finish_async(client, ticket, &bytes),
-            Message::Unblock { client, with_error } => self.unblock(client, with_error),
+            Message::Unblock { client, ticket, with_error } => self.unblock(client, ticket, with_error),
+            Message::Served(served) => self.finish_served(&served),
+            Message::Retry { client, ticket } => self.retry_blocked(client, ticket),
+            Message::ServeSlot(slot) => self.serve_slot(slot),
+            Message::Recheck { role_changed } => self.recheck_blocked(role_changed),
             Message::Unpause | Message::AcksChanged => self.due.is_now = true,
         }
     }

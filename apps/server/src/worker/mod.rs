@@ -29,7 +29,7 @@ use crate::os;
 use crate::server::Server;
 use pando_session::{HandOff, Suspend, WorkerScratch};
 use slab::{Slab, Token};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -64,6 +64,10 @@ pub struct Worker {
     suspended: HashSet<u64>,
     /// Sockets that go to the replication runtime after this batch.
     hand_offs: Vec<(Token, HandOff)>,
+    /// Deadlines of clients that wait for keys, in milliseconds of `boot_ms`, with their tokens.
+    deadlines: BTreeSet<(u64, u64)>,
+    /// What is to be served when writes are no longer held back.
+    parked: Vec<suspended::Parked>,
     /// When suspended clients are to be looked at.
     due: suspended::Due,
     now_ms: u64,
@@ -96,6 +100,8 @@ impl Worker {
             blocked_writers: HashSet::new(),
             suspended: HashSet::new(),
             hand_offs: Vec::new(),
+            deadlines: BTreeSet::new(),
+            parked: Vec::new(),
             due: suspended::Due::default(),
             now_ms: os::monotonic_ms(),
             next_sweep_ms: 0,
@@ -142,6 +148,7 @@ impl Worker {
             self.flush_dirty();
             self.do_hand_offs();
             self.retry_suspended();
+            self.time_out_blocked();
             self.sweep();
             self.balance();
         }
@@ -220,9 +227,15 @@ impl Worker {
     /// Forgets a connection. Dropping the socket closes it.
     fn close(&mut self, token: Token, mut connection: Box<Connection>) {
         self.forget_lists(token, connection.id);
-        if let Some(wait @ Suspend::Wait { .. }) = connection.suspend.take() {
+        match connection.suspend.take() {
             // Nobody reads the answer; it ends the count of those who wait.
-            connection.session.finish_wait(&self.server.engine, &wait, true, &mut connection.output);
+            Some(wait @ Suspend::Wait { .. }) => {
+                connection.session.finish_wait(&self.server.engine, &wait, true, &mut connection.output);
+            }
+            Some(Suspend::Blocked { deadline_boot_ms: Some(deadline), .. }) => {
+                self.deadlines.remove(&(deadline, token.raw()));
+            }
+            _ => {}
         }
         connection.session.close(&self.server.engine);
         tracing::debug!("Client closed connection id={} addr={}", connection.id, connection.peer.remote_text());
