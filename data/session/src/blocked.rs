@@ -11,6 +11,7 @@
 //! Whoever claims the waiter first answers it. Lock order: slots, then one waiter; the worker holds neither when it calls
 //! here. Not here: serving (`serve`), timers (apps/server).
 
+use crate::clients::ClientShared;
 use crate::cluster_view::Placement;
 use crate::engine::Engine;
 use crate::gate::{PauseMode, Role, boot_ms};
@@ -19,7 +20,6 @@ use crate::ports::{ClientId, Message};
 use crate::scratch::WorkerScratch;
 use crate::serve::{execute_waiter, serve_ready};
 use crate::session::Session;
-use crate::clients::ClientShared;
 use pando_commands::{Block, CommandSpec, DataFn, Flags, owned_args};
 use pando_keyspace::{LockedSlots, Waiter};
 use pando_resp::{Args, Proto, ReplyBuf};
