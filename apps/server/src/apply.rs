@@ -155,7 +155,10 @@ pub fn apply(server: &Server, values: &Values, changed: &[usize]) -> Result<(), 
         }
     }
     if !changed.is_empty() {
-        server.engine.settings.store(std::sync::Arc::new(session_settings(values)));
+        let mut new = session_settings(values);
+        // Set by DEBUG alone.
+        new.limits.list_plain_from_bytes = server.engine.settings.load().limits.list_plain_from_bytes;
+        server.engine.settings.store(std::sync::Arc::new(new));
         server.replication.configure(values);
     }
     if changed.iter().any(|&index| TABLE[index].name.starts_with("maxmemory")) {

@@ -6,7 +6,6 @@ use crate::args::{integer, is_word};
 use crate::context::Ctx;
 use crate::effects::EventClass;
 use crate::error::CommandError;
-use crate::ranges::clip;
 use crate::registry::{Row, row};
 use pando_resp::{Args, ReplyBuf};
 use pando_values::{Collection, Element, LIST_ELEMENT_BYTES_MAX, List, Side, parse_canonical_i64};
@@ -126,6 +125,13 @@ fn position(index: i64, len: usize) -> Option<usize> {
     usize::try_from(index).ok()
 }
 
+/// The first and last index that an inclusive range means in a list of `len` elements; `None` when it is empty.
+fn span(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
+    let first = if start < 0 { start.saturating_add(len as i64).max(0) as usize } else { start as usize };
+    let last = position(end, len)?.min(len.checked_sub(1)?);
+    (first <= last).then_some((first, last))
+}
+
 /// LINDEX key index. The index is looked at only when there is a list.
 fn lindex(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     ctx.read(args[1], |list: Option<&List>, reply| {
@@ -144,7 +150,7 @@ fn lindex(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
 fn lrange(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     let (start, end) = (integer(args[2])?, integer(args[3])?);
     ctx.read(args[1], |list: Option<&List>, reply| {
-        let range = list.and_then(|list| Some((list, clip(start, end, list.len())?)));
+        let range = list.and_then(|list| Some((list, span(start, end, list.len())?)));
         let Some((list, (first, last))) = range else {
             reply.array(0);
             return Ok(());
@@ -167,7 +173,8 @@ fn lset(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     let (key, element) = (args[1], args[3]);
     check_element(element)?;
     ctx.edit(key, |list: &mut List, cx| {
-        let index = integer(args[2])?;
+        // Valkey keeps the low 32 bits of the index, so that 4294967295 is the last element.
+        let index = i64::from(integer(args[2])? as i32);
         list.make_room(element.len(), 1, cx.limits);
         let is_set = position(index, list.len()).is_some_and(|index| list.set(index, element, cx.limits));
         if !is_set {
@@ -252,7 +259,7 @@ fn ltrim(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     let (start, end) = (integer(args[2])?, integer(args[3])?);
     let edited = ctx.edit(key, |list: &mut List, cx| {
         let len = list.len();
-        let (left, right) = match clip(start, end, len) {
+        let (left, right) = match span(start, end, len) {
             Some((first, last)) => (first, len - 1 - last),
             None => (len, 0),
         };

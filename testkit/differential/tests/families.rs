@@ -34,6 +34,11 @@ fn generic_keys() {
 }
 
 #[test]
+fn lists() {
+    check_family("lists");
+}
+
+#[test]
 fn transactions() {
     check_family("transactions");
 }

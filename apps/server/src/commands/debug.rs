@@ -3,8 +3,9 @@
 
 use super::config::is_allowed;
 use super::{Row, digest, help, server_of, text};
+use crate::config::kind::parse_bytes;
 use pando_commands::CommandError;
-use pando_keyspace::{StrHint, Ttl};
+use pando_keyspace::{Encoding, StrHint, Ttl};
 use pando_resp::{Args, Proto};
 use pando_session::{Next, SessionCx};
 use pando_topology::Slot;
@@ -19,6 +20,10 @@ const DENIED: &str = "ERR DEBUG command not allowed. If the enable-debug-command
 #[allow(clippy::approx_constant)]
 const PROTOCOL_DOUBLE: f64 = 3.141;
 
+const NO_PACKED_THRESHOLD: &str = "ERR argument must be a memory value bigger than 1 and smaller than 4gb";
+/// Valkey's bound: a little below four gigabytes.
+const PLAIN_FROM_BYTES_MAX: u64 = (1 << 32) - (1 << 20);
+
 const HELP: &[&str] = &[
     "CHANGE-REPL-ID",
     "    Give the stream of this server another id.",
@@ -28,6 +33,8 @@ const HELP: &[&str] = &[
     "    Output a hex signature of the values of the keys.",
     "ERROR <string>",
     "    Reply with <string> as an error.",
+    "LISTPACK <key>",
+    "    Check that the key's value is a listpack.",
     "LOG <message>",
     "    Write <message> to the server log.",
     "OBJECT <key>",
@@ -37,6 +44,10 @@ const HELP: &[&str] = &[
     "PROTOCOL <type>",
     "    Reply with a test value: string, integer, double, bignum, null, array,",
     "    set, map, attrib, push, verbatim, true, false.",
+    "QUICKLIST <key>",
+    "    Check that the key's value is a quicklist.",
+    "QUICKLIST-PACKED-THRESHOLD <bytes>",
+    "    Give longer list elements nodes of their own. Zero restores the default.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Stop or start to delete keys as they fall due.",
     "SLEEP <seconds>",
@@ -88,10 +99,17 @@ fn debug(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
             server.replication.inner().change_id();
             cx.reply.ok();
         }
+        (b"quicklist-packed-threshold", [bytes]) => {
+            let bytes = parse_bytes(&text(bytes)).filter(|bytes| *bytes <= PLAIN_FROM_BYTES_MAX);
+            let bytes = bytes.ok_or(CommandError::text(NO_PACKED_THRESHOLD))? as usize;
+            cx.engine.update_settings(|settings| settings.limits.list_plain_from_bytes = bytes);
+            cx.reply.ok();
+        }
+        (b"listpack", [key]) => structure(cx, key, Encoding::ListPack, "Listpack")?,
+        (b"quicklist", [key] | [key, _]) => structure(cx, key, Encoding::QuickList, "Quicklist")?,
         // Settings of structures that we do not have.
         (
-            b"quicklist-packed-threshold"
-            | b"dict-resizing"
+            b"dict-resizing"
             | b"pause-cron"
             | b"replybuffer"
             | b"client-enforce-reply-list"
@@ -110,6 +128,19 @@ fn debug(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         }
     }
     Ok(Next::Continue)
+}
+
+/// DEBUG LISTPACK and DEBUG QUICKLIST: Valkey prints the structure for its developers; we check the encoding.
+fn structure(cx: &mut SessionCx<'_>, key: &[u8], encoding: Encoding, name: &str) -> Result<(), CommandError> {
+    let mut locked = cx.engine.keyspace.lock_one(Slot::of_key(key));
+    locked.set_now(cx.worker.now_ms());
+    let Some(meta) = locked.db(cx.session.db()).meta(key) else { return Err(CommandError::NoSuchKey) };
+    drop(locked);
+    if meta.encoding != encoding {
+        return Err(CommandError::format(format!("ERR Not a {} encoded object.", encoding.name())));
+    }
+    cx.reply.simple(&format!("{name} structure printed on stdout"));
+    Ok(())
 }
 
 fn object(cx: &mut SessionCx<'_>, key: &[u8]) -> Result<(), CommandError> {

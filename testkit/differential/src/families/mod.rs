@@ -3,6 +3,7 @@
 
 mod bitmaps;
 mod generic;
+mod lists;
 mod strings;
 mod transactions;
 
@@ -20,4 +21,5 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[strings::FAMILY, bitmaps::FAMILY, generic::FAMILY, transactions::FAMILY];
+pub const FAMILIES: &[Family] =
+    &[strings::FAMILY, bitmaps::FAMILY, generic::FAMILY, lists::FAMILY, transactions::FAMILY];
