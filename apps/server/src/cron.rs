@@ -164,6 +164,13 @@ pub struct ExpireLag {
 }
 
 impl ExpireLag {
+    /// CONFIG RESETSTAT. The lag of this moment stays.
+    pub fn reset(&self) {
+        self.max_ms.store(0, Relaxed);
+        self.sum_ms.store(0, Relaxed);
+        self.busy_us.store(0, Relaxed);
+    }
+
     fn record(&self, step: &pando_keyspace::ExpireStep) {
         self.now_ms.store(step.lag_max_ms, Relaxed);
         self.max_ms.fetch_max(step.lag_max_ms, Relaxed);

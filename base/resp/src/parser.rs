@@ -262,6 +262,9 @@ impl Parser {
         {
             return Some((Some((digit - b'0') as i64), at + 4));
         }
+        if let Some(&[_, tens @ b'1'..=b'9', ones @ b'0'..=b'9', b'\r', _]) = input.get(at..at + 5) {
+            return Some((Some((tens - b'0') as i64 * 10 + (ones - b'0') as i64), at + 5));
+        }
         let from = at.max(self.searched);
         let cr = from + memchr(b'\r', input.get(from..)?)?;
         if cr + 1 >= input.len() {

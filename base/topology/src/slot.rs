@@ -86,8 +86,21 @@ impl TryFrom<u16> for Slot {
     }
 }
 
+/// Whether there is a `{`. Eight bytes at a time, because nearly all keys have none.
+#[inline]
+fn has_open_brace(key: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let has_zero = |word: u64| word.wrapping_sub(ONES) & !word & TOPS != 0;
+    let (words, rest) = key.as_chunks::<8>();
+    words.iter().any(|word| has_zero(u64::from_ne_bytes(*word) ^ u64::from_ne_bytes([b'{'; 8]))) || rest.contains(&b'{')
+}
+
 /// The part of a key that decides its slot.
 fn hash_tag(key: &[u8]) -> &[u8] {
+    if !has_open_brace(key) {
+        return key;
+    }
     let Some(open) = key.iter().position(|b| *b == b'{') else { return key };
     let rest = &key[open + 1..];
     match rest.iter().position(|b| *b == b'}') {

@@ -8,7 +8,7 @@ use crate::entry::{Entry, Header, Source};
 use crate::keyspace::Keyspace;
 use crate::locked::State;
 use crate::slot::SlotData;
-use crate::table::{Place, hash_key};
+use crate::table::Place;
 use crate::{DbIndex, EditedTyped, Meta, OwnedEntry, SetOutcome, Ttl};
 use pando_values::{
     EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, Typed, Value, ValueRef, ValueType, encode_str,
@@ -52,14 +52,18 @@ impl Db<'_> {
 
     #[inline]
     fn find_live(&mut self, key: &[u8]) -> Option<Entry> {
-        let found = self.find(hash_key(key), key)?;
+        let found = self.find(self.state.hash_of(key), key)?;
         (!found.entry.is_due(self.state.now_ms)).then_some(found.entry)
     }
 
     #[inline]
     fn record_access(&self, entry: Entry) {
         if !self.state.no_touch {
-            entry.set_access(self.keyspace.policy().touched(entry.access(), self.state.now_ms));
+            let (before, now) = (entry.access(), self.keyspace.policy().touched(entry.access(), self.state.now_ms));
+            // Within one second it is the same: then readers on several cores do not take the entry from each other.
+            if now != before {
+                entry.set_access(now);
+            }
         }
     }
 
@@ -94,7 +98,7 @@ impl Db<'_> {
         if self.slot(key).db(db).is_none_or(|data| data.volatile == 0) {
             return false;
         }
-        self.find(hash_key(key), key).is_some_and(|found| found.entry.is_due(now_ms))
+        self.find(self.state.hash_of(key), key).is_some_and(|found| found.entry.is_due(now_ms))
     }
 
     /// Counts as an access; false when the key is not live.
@@ -120,7 +124,7 @@ impl Db<'_> {
     }
 
     fn detach(&mut self, key: &[u8]) -> Option<Entry> {
-        let hash = hash_key(key);
+        let hash = self.state.hash_of(key);
         let found = self.find(hash, key)?;
         self.keyspace.walk.before_change(self.db, found.entry);
         let db = self.db;
@@ -151,7 +155,7 @@ impl Db<'_> {
 
     /// Stores a string.
     pub fn set_str(&mut self, key: &[u8], value: &[u8], ttl: Ttl, hint: StrHint) -> SetOutcome {
-        let hash = hash_key(key);
+        let hash = self.state.hash_of(key);
         let found = self.find(hash, key);
         let live = found.as_ref().filter(|found| !found.entry.is_due(self.state.now_ms));
         let due = self.new_due(live, ttl);
@@ -173,7 +177,7 @@ impl Db<'_> {
 
     /// Stores an integer, as `set_str` does with its text.
     pub fn set_int(&mut self, key: &[u8], value: i64, ttl: Ttl) -> SetOutcome {
-        let hash = hash_key(key);
+        let hash = self.state.hash_of(key);
         let found = self.find(hash, key);
         let due = self.new_due(found.as_ref().filter(|found| !found.entry.is_due(self.state.now_ms)), ttl);
         self.store(hash, key, found, due, Source::Int(value))
@@ -181,7 +185,7 @@ impl Db<'_> {
 
     /// Stores a collection. An empty one that is no stream must not be stored: remove the key instead.
     pub fn put_typed(&mut self, key: &[u8], value: Typed, ttl: Ttl) -> SetOutcome {
-        let hash = hash_key(key);
+        let hash = self.state.hash_of(key);
         let found = self.find(hash, key);
         let due = self.new_due(found.as_ref().filter(|found| !found.entry.is_due(self.state.now_ms)), ttl);
         self.store(hash, key, found, due, Source::Owned(Value::Typed(value)))
@@ -283,7 +287,7 @@ impl Db<'_> {
 
     /// Lets `edit` change the string as a vector, which probably grows by `more` bytes.
     fn edit(&mut self, key: &[u8], more: usize, edit: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
-        let hash = hash_key(key);
+        let hash = self.state.hash_of(key);
         let (db, now_ms) = (self.db, self.state.now_ms);
         let Some(Found { place, entry: old }) = self.find(hash, key).filter(|found| !found.entry.is_due(now_ms)) else {
             let mut bytes = Vec::new();
@@ -337,7 +341,7 @@ impl Db<'_> {
 
     /// Sets or clears the TTL; false when the key is not live.
     pub fn set_expire(&mut self, key: &[u8], at_ms: Option<u64>) -> bool {
-        let hash = hash_key(key);
+        let hash = self.state.hash_of(key);
         let (db, now_ms) = (self.db, self.state.now_ms);
         let Some(Found { place, entry: old }) = self.find(hash, key).filter(|found| !found.entry.is_due(now_ms)) else {
             return false;
@@ -352,7 +356,7 @@ impl Db<'_> {
             let slot = self.slot(key);
             slot.is_dirty = true;
             let data = slot.db_mut(db);
-            data.due_sum = data.due_sum + u128::from(due) - u128::from(old_due);
+            data.change_due_sum(due, old_due);
             data.expiry.add(hash, due, Some(old_due), now_ms, data.volatile, &data.table);
             return true;
         }
@@ -395,7 +399,7 @@ impl Db<'_> {
         }
         let header = Header { expire_at: entry.expire_at, access: entry.access, epoch: self.keyspace.walk.epoch() };
         let value: Value = entry.value;
-        self.attach(hash_key(key), key, Entry::new(key, header, Source::Owned(value)));
+        self.attach(self.state.hash_of(key), key, Entry::new(key, header, Source::Owned(value)));
         SetOutcome { existed }
     }
 

@@ -7,13 +7,11 @@
 use crate::clock::AccessPolicy;
 use crate::locked::LockedSlots;
 use crate::slot::{SlotCell, SlotData};
-use crate::table::hash_key;
 use crate::walk::WalkShared;
-use crate::{DbIndex, DbStats, Garbage, KeyspaceConfig, entry, slab};
+use crate::{DbIndex, DbStats, Garbage, HashedKey, KeyspaceConfig, slab};
 use pando_topology::{SLOT_COUNT, Slot};
 use parking_lot::RawRwLock;
 use parking_lot::lock_api::RawRwLock as _;
-use smallvec::SmallVec;
 use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence,
 };
@@ -110,6 +108,7 @@ impl Keyspace {
     /// Publishes a slot's counters; its lock is held.
     pub(crate) fn publish(&self, slot: usize, data: &mut SlotData) {
         data.is_dirty = false;
+        self.slots[slot].publish_hints(data);
         let bytes = data.bytes();
         let change = bytes.wrapping_sub(data.published_bytes) as i64;
         if change != 0 {
@@ -209,7 +208,7 @@ impl Keyspace {
             guard.with_slot(slot, |data| {
                 if let Some(data) = data.db(db) {
                     volatile += data.volatile as u64;
-                    due_sum += data.due_sum;
+                    due_sum += data.due_sum();
                 }
             });
         }
@@ -301,29 +300,17 @@ impl Keyspace {
         self.due.iter().map(|due| due.load(Relaxed)).min().filter(|&due| due != u64::MAX)
     }
 
-    /// Brings what a batch of commands will touch into the cache: slots, then buckets, then entries. Never blocks: a slot
+    /// Brings what a batch of commands will touch into the cache: slots, then buckets, then entries. Never waits: a slot
     /// that is locked is left out.
-    pub fn prefetch<'k>(&self, keys: impl Iterator<Item = (Slot, DbIndex, &'k [u8])>) {
-        let batch: SmallVec<[(usize, DbIndex, u32); 64]> = keys
-            .map(|(slot, db, key)| {
-                entry::prefetch(&raw const self.slots[slot.index()]);
-                (slot.index(), db, hash_key(key))
-            })
-            .collect();
-        for pass in 0..2 {
-            for &(slot, db, hash) in &batch {
-                let cell = &self.slots[slot];
-                if !cell.try_lock() {
-                    continue;
-                }
-                // SAFETY: the lock was just taken and is released below; no reference leaves this block.
-                unsafe {
-                    if let Some(data) = cell.data().db(db) {
-                        if pass == 0 { data.table.prefetch_bucket(hash) } else { data.table.prefetch_entry(hash) }
-                    }
-                    cell.unlock();
-                }
-            }
+    pub fn prefetch<'h>(&self, db: DbIndex, keys: impl Iterator<Item = &'h HashedKey> + Clone) {
+        for key in keys.clone() {
+            self.slots[key.slot().index()].prefetch();
+        }
+        for key in keys.clone() {
+            self.slots[key.slot().index()].prefetch_bucket(db, key.hash());
+        }
+        for key in keys {
+            self.slots[key.slot().index()].prefetch_entry(db, key.hash());
         }
     }
 

@@ -6,7 +6,7 @@
 //!     └ LockedSlots (guard) ─ Db (keys)                            └► Expiry (expire buckets)
 //! ```
 //! Any thread may take any slot; nothing here knows commands, sockets, the log or the clock (callers say what time it
-//! is). `unsafe` is in `slab`, `entry`, `slot` and where `locked` and `keyspace` take and give back locks.
+//! is). `unsafe` is in `slab`, `entry`, `lock`, `slot` and where `locked` and `keyspace` take and give back locks.
 //! Called by `pando-commands`, `pando-session`, `pando-replication`.
 
 mod blocked;
@@ -16,7 +16,9 @@ mod db;
 mod entry;
 mod eviction;
 mod expiry;
+mod hashed;
 mod keyspace;
+mod lock;
 mod locked;
 mod scan;
 mod slab;
@@ -30,7 +32,9 @@ pub use blocked::{Awaited, Claim, ReadyKey, Waiter};
 pub use compact::Compaction;
 pub use db::Db;
 pub use eviction::{Evicted, EvictedSink, EvictionPolicy, Evictor};
+pub use hashed::HashedKey;
 pub use keyspace::Keyspace;
+pub use lock::lock_waits_of_this_thread;
 pub use locked::{Garbage, LockedSlots};
 pub use pando_values::{Encoding, IntText, StrHint, Typed, Value, ValueRef, ValueType};
 pub use scan::ExpiredSink;

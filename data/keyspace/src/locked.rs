@@ -8,7 +8,7 @@ use crate::entry::Entry;
 use crate::keyspace::Keyspace;
 use crate::slot::{DbData, SlotData};
 use crate::watch::{WatchFlag, Watcher};
-use crate::{Db, DbIndex, entry, table::hash_key};
+use crate::{Db, DbIndex, HashedKey, entry, table::hash_key};
 use pando_topology::{SLOT_COUNT, Slot};
 use pando_values::Value;
 use parking_lot::lock_api::RawRwLock as _;
@@ -28,6 +28,7 @@ pub(crate) struct State {
     held: Held,
     pub(crate) now_ms: u64,
     pub(crate) no_touch: bool,
+    hashed: HashedKey,
     /// Values that are freed after the slots are released.
     pub(crate) garbage: Vec<Garbage>,
     /// Slots with awaited keys that changed under this guard: see `blocked`.
@@ -76,6 +77,11 @@ impl State {
         unsafe { keyspace.slots[slot].data() }
     }
 
+    #[inline]
+    pub(crate) fn hash_of(&self, key: &[u8]) -> u32 {
+        self.hashed.hash_of(key)
+    }
+
     /// The slot of a key, without computing it when only one is held.
     #[inline]
     pub(crate) fn slot_of(&self, key: &[u8]) -> usize {
@@ -97,6 +103,7 @@ impl<'a> LockedSlots<'a> {
                 held,
                 now_ms: 0,
                 no_touch: false,
+                hashed: HashedKey::NONE,
                 garbage: Vec::new(),
                 ready: VecDeque::new(),
                 is_serving: false,
@@ -167,6 +174,12 @@ impl<'a> LockedSlots<'a> {
     /// Sets the time that decides which keys are live. Without it no key is past due.
     pub fn set_now(&mut self, now_ms: u64) {
         self.state.now_ms = now_ms;
+    }
+
+    /// Tells what was computed of a key of the command already.
+    #[inline]
+    pub fn set_hashed(&mut self, key: HashedKey) {
+        self.state.hashed = key;
     }
 
     /// Whether reads through this guard leave the access clocks alone (`CLIENT NO-TOUCH`).

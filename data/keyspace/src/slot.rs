@@ -4,14 +4,14 @@
 //! Invariant: `data` is reached only by a holder of `lock`. Not here: which slots a command locks (`locked`).
 
 use crate::blocked::Blocked;
-use crate::entry::Entry;
+use crate::entry::{Entry, prefetch};
 use crate::expiry::Expiry;
-use crate::table::Table;
+use crate::lock::SlotLock;
+use crate::table::{Table, bucket_at};
 use crate::watch::Watchers;
 use crate::{DbIndex, SlotUsage};
-use parking_lot::RawMutex;
-use parking_lot::lock_api::RawMutex as _;
 use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 
 /// In this order, so that what a lookup reads is in the first cache line of the slot.
 #[derive(Default)]
@@ -22,7 +22,8 @@ pub(crate) struct DbData {
     pub(crate) volatile: usize,
     pub(crate) entry_bytes: usize,
     pub(crate) expiry: Expiry,
-    pub(crate) due_sum: u128,
+    /// In halves, because a `u128` would push the table out of the first cache line.
+    due_sum: [u64; 2],
 }
 
 impl DbData {
@@ -30,11 +31,20 @@ impl DbData {
         self.entry_bytes + self.table.bytes() + self.expiry.bytes()
     }
 
+    pub(crate) fn due_sum(&self) -> u128 {
+        u128::from(self.due_sum[1]) << 64 | u128::from(self.due_sum[0])
+    }
+
+    pub(crate) fn change_due_sum(&mut self, more: u64, less: u64) {
+        let sum = self.due_sum() + u128::from(more) - u128::from(less);
+        self.due_sum = [sum as u64, (sum >> 64) as u64];
+    }
+
     pub(crate) fn count_in(&mut self, entry: Entry) {
         self.entry_bytes += entry.bytes();
         if let Some(due) = entry.expire_at() {
             self.volatile += 1;
-            self.due_sum += u128::from(due);
+            self.change_due_sum(due, 0);
         }
     }
 
@@ -42,7 +52,7 @@ impl DbData {
         self.entry_bytes -= entry.bytes();
         if let Some(due) = entry.expire_at() {
             self.volatile -= 1;
-            self.due_sum -= u128::from(due);
+            self.change_due_sum(0, due);
             if self.volatile == 0 {
                 self.expiry = Expiry::default();
             }
@@ -56,13 +66,13 @@ pub(crate) struct SlotData {
     /// The counters have to be published before the lock is released.
     pub(crate) is_dirty: bool,
     pub(crate) db0: DbData,
-    pub(crate) others: Vec<(DbIndex, Box<DbData>)>,
-    pub(crate) watchers: Option<Box<Watchers>>,
-    pub(crate) blocked: Option<Box<Blocked>>,
-    pub(crate) write_offset: u64,
-    pub(crate) usage: SlotUsage,
     /// What the keyspace's counters know of this slot's bytes.
     pub(crate) published_bytes: u64,
+    pub(crate) others: Vec<(DbIndex, Box<DbData>)>,
+    pub(crate) write_offset: u64,
+    pub(crate) watchers: Option<Box<Watchers>>,
+    pub(crate) blocked: Option<Box<Blocked>>,
+    pub(crate) usage: SlotUsage,
 }
 
 impl SlotData {
@@ -104,9 +114,15 @@ impl SlotData {
 
 #[repr(C, align(64))]
 pub(crate) struct SlotCell {
-    lock: RawMutex,
+    lock: SlotLock,
+    /// Where the first buckets of database 0 are and how many it has, for prefetching without the lock. They may be
+    /// out of date and not fit each other: nothing is ever read there.
+    hint_len: AtomicU32,
+    hint_first: AtomicPtr<u8>,
     data: UnsafeCell<SlotData>,
 }
+// What a lookup reads comes first.
+const _: () = assert!(std::mem::offset_of!(SlotCell, data) == 16);
 
 // SAFETY: `data` is reached under `lock` only; what it owns (entries in the slab, boxes) may change threads.
 unsafe impl Sync for SlotCell {}
@@ -115,7 +131,12 @@ unsafe impl Send for SlotCell {}
 
 impl SlotCell {
     pub(crate) fn new() -> Self {
-        Self { lock: RawMutex::INIT, data: UnsafeCell::new(SlotData::default()) }
+        Self {
+            lock: SlotLock::default(),
+            hint_len: AtomicU32::new(0),
+            hint_first: AtomicPtr::default(),
+            data: UnsafeCell::new(SlotData::default()),
+        }
     }
 
     #[inline]
@@ -123,17 +144,57 @@ impl SlotCell {
         self.lock.lock();
     }
 
-    #[inline]
-    pub(crate) fn try_lock(&self) -> bool {
-        self.lock.try_lock()
-    }
-
     /// # Safety
     /// The caller holds the lock and gives it up.
     #[inline]
     pub(crate) unsafe fn unlock(&self) {
-        // SAFETY: the caller's promise.
-        unsafe { self.lock.unlock() }
+        self.lock.unlock();
+    }
+
+    /// Brings the hints up to date; `data` is this slot's.
+    pub(crate) fn publish_hints(&self, data: &SlotData) {
+        let (first, len) = data.db0.table.first_buckets();
+        if self.hint_first.load(Relaxed) != first || self.hint_len.load(Relaxed) != len {
+            self.hint_first.store(first, Relaxed);
+            self.hint_len.store(len, Relaxed);
+        }
+    }
+
+    /// Brings what a lookup reads of the slot itself into the cache.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        let start: *const u8 = std::ptr::from_ref(self).cast();
+        prefetch(start);
+        prefetch(start.wrapping_add(64));
+    }
+
+    /// Brings the bucket of `hash` into the cache. Takes the lock only where the hints do not tell; then never waits.
+    #[inline]
+    pub(crate) fn prefetch_bucket(&self, db: DbIndex, hash: u32) {
+        if db == 0
+            && let Some(bucket) = bucket_at(self.hint_first.load(Relaxed), self.hint_len.load(Relaxed), hash)
+        {
+            return prefetch(bucket);
+        }
+        self.try_with_db(db, |data| data.table.prefetch_bucket(hash));
+    }
+
+    /// Brings the entries that `hash` may mean into the cache, unless the slot is locked.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, db: DbIndex, hash: u32) {
+        self.try_with_db(db, |data| data.table.prefetch_entry(hash));
+    }
+
+    #[inline]
+    fn try_with_db(&self, db: DbIndex, work: impl FnOnce(&DbData)) {
+        if !self.lock.try_lock() {
+            return;
+        }
+        // SAFETY: the lock was just taken and is released below; no reference leaves this block.
+        if let Some(data) = unsafe { self.data() }.db(db) {
+            work(data);
+        }
+        self.lock.unlock();
     }
 
     /// # Safety

@@ -56,20 +56,33 @@ impl Bucket {
 struct Buckets {
     len: u32,
     first: Vec<Bucket>,
-    more: Vec<Box<[Bucket; SEGMENT]>>,
+    /// Small tables have none: eight bytes, so that a slot's counters share the cache lines of its table.
+    #[allow(clippy::box_collection, reason = "see above")]
+    more: Option<Box<Vec<Segment>>>,
 }
+
+type Segment = Box<[Bucket; SEGMENT]>;
 
 impl Buckets {
     #[inline]
+    fn more(&self) -> &[Segment] {
+        self.more.as_ref().map_or(&[], |more| more)
+    }
+
+    #[inline]
     fn get(&self, number: u32) -> &Bucket {
         let number = number as usize;
-        if number < SEGMENT { &self.first[number] } else { &self.more[number / SEGMENT - 1][number % SEGMENT] }
+        if number < SEGMENT { &self.first[number] } else { &self.more()[number / SEGMENT - 1][number % SEGMENT] }
     }
 
     #[inline]
     fn get_mut(&mut self, number: u32) -> &mut Bucket {
         let number = number as usize;
-        if number < SEGMENT { &mut self.first[number] } else { &mut self.more[number / SEGMENT - 1][number % SEGMENT] }
+        if number < SEGMENT {
+            return &mut self.first[number];
+        }
+        let more = self.more.as_mut().expect("a table of this size has segments");
+        &mut more[number / SEGMENT - 1][number % SEGMENT]
     }
 
     fn push(&mut self) -> u32 {
@@ -81,7 +94,7 @@ impl Buckets {
             }
             self.first.push(EMPTY);
         } else if (number as usize).is_multiple_of(SEGMENT) {
-            self.more.push(Box::new([EMPTY; SEGMENT]));
+            self.more.get_or_insert_default().push(Box::new([EMPTY; SEGMENT]));
         }
         self.len += 1;
         number
@@ -96,9 +109,12 @@ impl Buckets {
                 self.first.shrink_to(len + len / 8);
             }
         } else if len.is_multiple_of(SEGMENT) {
-            self.more.pop();
-            if self.more.capacity() > 64 && self.more.capacity() > self.more.len() * 4 {
-                self.more.shrink_to(self.more.len() * 2);
+            let Some(more) = &mut self.more else { return };
+            more.pop();
+            if more.is_empty() {
+                self.more = None;
+            } else if more.capacity() > 64 && more.capacity() > more.len() * 4 {
+                more.shrink_to(more.len() * 2);
             }
         } else {
             *self.get_mut(self.len) = EMPTY;
@@ -107,8 +123,8 @@ impl Buckets {
 
     fn bytes(&self) -> usize {
         self.first.capacity() * size_of::<Bucket>()
-            + self.more.len() * SEGMENT * size_of::<Bucket>()
-            + self.more.capacity() * size_of::<usize>()
+            + self.more().len() * SEGMENT * size_of::<Bucket>()
+            + self.more.as_ref().map_or(0, |more| more.capacity() * size_of::<usize>())
     }
 }
 
@@ -134,6 +150,32 @@ fn tag_of(hash: u32) -> u8 {
     ((hash >> 24) as u8).max(1)
 }
 
+#[inline]
+fn address(count: u32, hash: u32) -> (u32, u32) {
+    let count = u64::from(count);
+    let level = count.ilog2();
+    let wide = u64::from(hash) & ((2u64 << level) - 1);
+    if wide < count {
+        let narrow = wide & ((1 << level) - 1);
+        // A bucket that has not been split yet is still chosen by `level` bits.
+        let is_split = narrow < count - (1 << level);
+        (level + u32::from(is_split), wide as u32)
+    } else {
+        (level, (wide & ((1 << level) - 1)) as u32)
+    }
+}
+
+/// Where the bucket of `hash` lies in a table of `len` buckets that begins at `first`; `None` if it is not in the first
+/// array, or there is none.
+#[inline]
+pub(crate) fn bucket_at(first: *const u8, len: u32, hash: u32) -> Option<*const u8> {
+    if first.is_null() || len == 0 {
+        return None;
+    }
+    let number = address(len, hash).1 as usize;
+    (number < SEGMENT).then(|| first.wrapping_add(number * size_of::<Bucket>()))
+}
+
 fn next_cursor(cursor: u32, bits: u32) -> u32 {
     let mask = ((1u64 << bits) - 1) as u32;
     (cursor | !mask).reverse_bits().wrapping_add(1).reverse_bits()
@@ -153,19 +195,8 @@ impl Table {
     /// Bits of the hash that choose the bucket of `hash`, and the bucket.
     #[inline]
     fn address(&self, hash: u32) -> (u32, u32) {
-        let count = u64::from(self.primary.len);
-        let level = count.ilog2();
-        let wide = u64::from(hash) & ((2u64 << level) - 1);
-        if wide < count {
-            let narrow = wide & ((1 << level) - 1);
-            // A bucket that has not been split yet is still chosen by `level` bits.
-            let is_split = narrow < count - (1 << level);
-            (level + u32::from(is_split), wide as u32)
-        } else {
-            (level, (wide & ((1 << level) - 1)) as u32)
-        }
+        address(self.primary.len, hash)
     }
-
     #[inline]
     fn bucket(&self, primary: u32, overflow: u32) -> &Bucket {
         if overflow == 0 { self.primary.get(primary) } else { self.overflow.get(overflow - 1) }
@@ -454,6 +485,12 @@ impl Table {
             }
         }
         None
+    }
+
+    /// Address of the first array of buckets and number of all primary ones, for [`bucket_at`].
+    pub(crate) fn first_buckets(&self) -> (*mut u8, u32) {
+        let first = if self.len == 0 { std::ptr::null_mut() } else { self.primary.first.as_ptr().cast_mut().cast() };
+        (first, self.primary.len)
     }
 
     #[inline]

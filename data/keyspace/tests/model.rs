@@ -3,7 +3,9 @@
 //!
 //! Not here: speed and memory (`examples/memory.rs`). Each test runs for several seeds and names the one that failed.
 
-use pando_keyspace::{IntText, Keyspace, KeyspaceConfig, LockedSlots, StrHint, Ttl, Value, ValueRef, WatchFlag};
+use pando_keyspace::{
+    HashedKey, IntText, Keyspace, KeyspaceConfig, LockedSlots, StrHint, Ttl, Value, ValueRef, WatchFlag,
+};
 use pando_topology::Slot;
 use std::collections::{BTreeMap, HashSet};
 
@@ -364,7 +366,8 @@ fn threads_share_the_keyspace() {
                 assert!(walk.is_aborted() || sum == 100 * COUNTERS as i64, "{sum}");
                 keyspace.expire_step(START_MS + round * 150, 1000, &|| true, &mut |_, db, _, _| assert_eq!(db, 1));
                 let names: Vec<_> = (0..COUNTERS).map(key).collect();
-                keyspace.prefetch(names.iter().map(|name| (Slot::of_key(name), 0, name.as_slice())));
+                let keys: Vec<HashedKey> = names.iter().map(|name| HashedKey::of(name)).collect();
+                keyspace.prefetch(0, keys.iter());
                 if round % 7 == 6 {
                     drop(keyspace.flush(Some(2)));
                 }

@@ -8,7 +8,7 @@ use crate::engine::Engine;
 use crate::execute::{LockScope, announce, count_effects, lock, lock_scope};
 use crate::scratch::WorkerScratch;
 use pando_commands::{Ctx, DataFn, Exec, Lookup, unknown_command_error};
-use pando_keyspace::{DbIndex, LockedSlots};
+use pando_keyspace::{DbIndex, HashedKey, LockedSlots};
 use pando_resp::{Args, Proto, ReplyBuf, num};
 
 /// Why a command of a stream could not be executed: the stream and we disagree, which the caller
@@ -96,7 +96,7 @@ impl Engine {
 
     fn apply_scope(&self, w: &mut WorkerScratch, args: Args<'_>) -> LockScope {
         match self.registry.lookup(args) {
-            Lookup::Found(spec, _) => lock_scope(spec, args, &mut w.keys, &mut w.slots, false),
+            Lookup::Found(spec, _) => lock_scope(spec, args, &HashedKey::NONE, &mut w.keys, &mut w.slots, false),
             _ => LockScope::Listed,
         }
     }
@@ -144,7 +144,7 @@ impl Engine {
         for args in &commands {
             if let Lookup::Found(spec, Exec::Data(_)) = self.registry.lookup(args) {
                 let w = &mut apply.scratch;
-                scope = scope.max(lock_scope(spec, args, &mut w.keys, &mut w.slots, true));
+                scope = scope.max(lock_scope(spec, args, &HashedKey::NONE, &mut w.keys, &mut w.slots, true));
             }
         }
         let mut slots = std::mem::take(&mut apply.scratch.slots);

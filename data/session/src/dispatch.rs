@@ -244,7 +244,7 @@ impl Session {
             if spec.name == "exec" {
                 self.route_of_queue(&mut route, &mut keys);
             } else {
-                route.add_command(spec, args, &mut keys);
+                route.add_command(spec, args, &w.hashed, &mut keys);
             }
             w.keys = keys;
             w.routed = route.slot;

@@ -14,10 +14,9 @@ use pando_commands::{
     CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of,
     touches_all,
 };
-use pando_keyspace::{DbIndex, Keyspace, LockedSlots, SlotUsage};
+use pando_keyspace::{DbIndex, HashedKey, Keyspace, LockedSlots, SlotUsage};
 use pando_resp::{Args, ReplyBuf, encode_command};
 use pando_topology::Slot;
-use std::time::Instant;
 
 /// Which locks a command or a transaction needs.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
@@ -33,6 +32,7 @@ pub(crate) enum LockScope {
 pub(crate) fn lock_scope(
     spec: &CommandSpec,
     args: Args<'_>,
+    hashed: &HashedKey,
     keys: &mut KeyVec,
     slots: &mut Vec<Slot>,
     in_exec: bool,
@@ -45,7 +45,7 @@ pub(crate) fn lock_scope(
     let is_complete =
         spec.key_specs.len() < 2 || !spec.key_specs.iter().any(|keys| keys.flags.has(KeyFlags::INCOMPLETE));
     if is_known && is_complete {
-        slots.extend(keys.iter().map(|key| Slot::of_key(args[key.index as usize])));
+        slots.extend(keys.iter().map(|key| hashed.slot_of(args[key.index as usize])));
         return LockScope::Listed;
     }
     // Keys that only the handler can tell: alone it takes them as it goes, in EXEC all are there.
@@ -89,26 +89,34 @@ impl Session {
                 w.slots.push(slot);
                 LockScope::Listed
             }
-            None => lock_scope(spec, args, &mut w.keys, &mut w.slots, false),
+            None => lock_scope(spec, args, &w.hashed, &mut w.keys, &mut w.slots, false),
         };
         let mut locked = lock(&engine.keyspace, scope, &mut w.slots);
         if engine.gate.epoch() != epoch {
             return None;
         }
         let (before, reply_start) = (w.last, out.len());
-        self.call_handler(engine, w, &mut locked, spec, run, args, true, out);
+        locked.set_hashed(w.hashed);
+        let result = self.run_handler(engine, w, &mut locked, run, args, true, out);
+        // A command that waits is counted when it was served.
+        let mut outcome = w.effects.block.is_none().then_some(result);
         self.settle(engine, w, &mut locked, args);
         let mut next = Next::Continue;
         if let Some(block) = w.effects.block.take() {
             next = self.suspend_on(engine, w, &mut locked, spec, run, args, *block);
         }
-        if let [slot] = w.slots[..]
-            && w.settings().cluster_slot_stats
+        let usage_slot = if w.settings().cluster_slot_stats && w.slots.len() == 1 { Some(w.slots[0]) } else { None };
+        // Others wait for the slot: clock and counters come after its release, unless they are needed before.
+        if (usage_slot.is_some() || locked.has_ready())
+            && let Some(result) = outcome.take()
         {
+            finish_call(engine, w, spec, result, reply_start, out);
+        }
+        if let Some(slot) = usage_slot {
             locked.add_usage(
                 slot,
                 SlotUsage {
-                    cpu_us: w.last.duration_since(before).as_micros() as u64,
+                    cpu_us: w.ticks.ns(before, w.last) / 1000,
                     bytes_in: request_bytes(args),
                     bytes_out: (out.len() - reply_start) as u64,
                 },
@@ -117,14 +125,16 @@ impl Session {
         let mut garbage = std::mem::take(&mut w.effects.garbage);
         serve_ready(engine, w, &mut locked, &mut garbage);
         drop(locked);
+        if let Some(result) = outcome {
+            finish_call(engine, w, spec, result, reply_start, out);
+        }
         if !garbage.is_empty() {
             engine.drop_later(garbage);
         }
         Some(next)
     }
 
-    /// Calls the handler with the locks held; fills `w.effects`, which the caller settles.
-    #[inline]
+    /// Calls the handler with the locks held and counts the call; fills `w.effects`, which the caller settles.
     #[allow(clippy::too_many_arguments)]
     pub(crate) fn call_handler(
         &mut self,
@@ -138,6 +148,24 @@ impl Session {
         out: &mut ReplyBuf,
     ) {
         let start = out.len();
+        let result = self.run_handler(engine, w, locked, run, args, may_block, out);
+        if w.effects.block.is_none() {
+            finish_call(engine, w, spec, result, start, out);
+        }
+    }
+
+    #[inline]
+    #[allow(clippy::too_many_arguments)]
+    fn run_handler(
+        &mut self,
+        engine: &Engine,
+        w: &mut WorkerScratch,
+        locked: &mut LockedSlots<'_>,
+        run: DataFn,
+        args: Args<'_>,
+        may_block: bool,
+        out: &mut ReplyBuf,
+    ) -> Result<(), CommandError> {
         let now_ms = w.now_ms();
         w.effects.clear();
         w.refresh_env(engine.gate.role() == Role::Primary, self.is_no_touch);
@@ -147,10 +175,7 @@ impl Session {
         locked.set_now(now_ms);
         locked.set_no_touch(self.is_no_touch);
         let mut ctx = Ctx { slots: locked, db: self.db, reply: out, effects: &mut w.effects, now_ms, env: &w.env };
-        let result = run(&mut ctx, args);
-        if w.effects.block.is_none() {
-            finish_call(engine, w, spec, result, start, out);
-        }
+        run(&mut ctx, args)
     }
 
     /// What follows from the command in `w.effects`, under its locks.
@@ -213,10 +238,10 @@ pub(crate) fn finish_call(
     start: usize,
     out: &mut ReplyBuf,
 ) {
-    let now = Instant::now();
+    let now = w.ticks.now();
     let counters = &w.stats.commands[usize::from(spec.id)];
     counters.calls.add(1);
-    let ns = now.duration_since(w.last).as_nanos() as u64;
+    let ns = w.ticks.ns(w.last, now);
     counters.nanoseconds.add(ns);
     if w.tracks_latency {
         counters.latency.record(ns);

@@ -38,6 +38,7 @@ mod serve;
 mod session;
 mod settings;
 mod stats;
+mod ticks;
 mod transaction;
 mod wait;
 mod watch;

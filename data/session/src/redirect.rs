@@ -10,6 +10,7 @@ use crate::scratch::WorkerScratch;
 use crate::session::Session;
 use crate::settings::Settings;
 use pando_commands::{CommandSpec, KeyVec, keys_of};
+use pando_keyspace::HashedKey;
 use pando_resp::Args;
 use pando_topology::Slot;
 use std::borrow::Cow;
@@ -24,8 +25,7 @@ pub(crate) struct Route {
 impl Route {
     pub(crate) const NONE: Route = Route { slot: None, is_crossing: false };
 
-    pub(crate) fn add(&mut self, key: &[u8]) {
-        let slot = Slot::of_key(key);
+    pub(crate) fn add(&mut self, slot: Slot) {
         match self.slot {
             None => self.slot = Some(slot),
             Some(known) if known != slot => self.is_crossing = true,
@@ -34,16 +34,16 @@ impl Route {
     }
 
     /// Adds the keys (or sharded channels) of a command.
-    pub(crate) fn add_command(&mut self, spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec) {
+    pub(crate) fn add_command(&mut self, spec: &CommandSpec, args: Args<'_>, hashed: &HashedKey, keys: &mut KeyVec) {
         if is_pubsub_shard(spec) {
             let channels = if spec.name == "spublish" { &args[1..2] } else { &args[1..] };
-            channels.iter().for_each(|channel| self.add(channel));
+            channels.iter().for_each(|channel| self.add(hashed.slot_of(channel)));
             return;
         }
         keys.clear();
         // Arguments that make no sense have no keys; the handler will say what is wrong with them.
         if keys_of(spec, args, keys).is_ok() {
-            keys.iter().for_each(|key| self.add(args[key.index as usize]));
+            keys.iter().for_each(|key| self.add(hashed.slot_of(args[key.index as usize])));
         }
         keys.clear();
     }

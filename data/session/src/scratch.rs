@@ -6,8 +6,10 @@ use crate::cluster_view::ClusterView;
 use crate::engine::Engine;
 use crate::settings::Settings;
 use crate::stats::WorkerStats;
+use crate::ticks::{Tick, Ticks};
 use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 use pando_commands::{Effects, ExecEnv, KeyVec};
+use pando_keyspace::HashedKey;
 use pando_topology::Slot;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -27,11 +29,14 @@ pub struct WorkerScratch {
     /// `latency-tracking`, as of the last command.
     pub(crate) tracks_latency: bool,
     own_settings: Arc<Settings>,
+    /// What the worker computed of the next request's key; see [`WorkerScratch::set_hashed`].
+    pub(crate) hashed: HashedKey,
     /// The one slot of the command, if the cluster's checks found it already.
     pub(crate) routed: Option<Slot>,
     wall_ms: u64,
-    base: Instant,
-    pub(crate) last: Instant,
+    pub(crate) ticks: Ticks,
+    base: Tick,
+    pub(crate) last: Tick,
     frozen: bool,
     /// Writes were executed since the worker last looked; see [`WorkerScratch::take_wrote`].
     pub(crate) wrote: bool,
@@ -44,7 +49,8 @@ fn wall_ms() -> u64 {
 impl WorkerScratch {
     /// For a new worker.
     pub fn new(engine: &Engine) -> Self {
-        let now = Instant::now();
+        let ticks = Ticks::new();
+        let now = ticks.now();
         Self {
             effects: Effects::default(),
             keys: KeyVec::new(),
@@ -58,8 +64,10 @@ impl WorkerScratch {
             seen_settings: Arc::default(),
             tracks_latency: true,
             own_settings: Arc::default(),
+            hashed: HashedKey::NONE,
             routed: None,
             wall_ms: wall_ms(),
+            ticks,
             base: now,
             last: now,
             frozen: false,
@@ -69,11 +77,18 @@ impl WorkerScratch {
 
     /// Reads the clocks; call it once per batch of requests.
     pub fn refresh_time(&mut self) {
-        self.last = Instant::now();
+        self.ticks.refresh(Instant::now());
+        self.last = self.ticks.now();
         if !self.frozen {
             self.base = self.last;
             self.wall_ms = wall_ms();
         }
+    }
+
+    /// Tells what was computed of a key of the request that is executed next, to spare doing it again.
+    #[inline]
+    pub fn set_hashed(&mut self, key: HashedKey) {
+        self.hashed = key;
     }
 
     /// Stops the wall clock at this time: tests, and streams that carry their own time.
@@ -85,7 +100,7 @@ impl WorkerScratch {
     /// Unix milliseconds as of the end of the last command.
     #[inline]
     pub fn now_ms(&self) -> u64 {
-        if self.frozen { self.wall_ms } else { self.wall_ms + self.last.duration_since(self.base).as_millis() as u64 }
+        if self.frozen { self.wall_ms } else { self.wall_ms + self.ticks.ns(self.base, self.last) / 1_000_000 }
     }
 
     /// Whether a write was executed since the last call. If so, the worker must see

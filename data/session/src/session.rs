@@ -8,7 +8,7 @@ use crate::scratch::WorkerScratch;
 use crate::settings::Settings;
 use crate::transaction::Transaction;
 use crate::watch::WatchSet;
-use pando_keyspace::{DbIndex, Waiter};
+use pando_keyspace::{DbIndex, HashedKey, Waiter};
 use pando_resp::{Args, Limits, Proto, ReplyBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -123,6 +123,7 @@ impl Session {
             self.reply_mode = ReplyMode::On;
         }
         let next = self.dispatch(engine, w, args, out);
+        w.hashed = HashedKey::NONE;
         self.shared.commands.store(self.shared.commands.load(Relaxed) + 1, Relaxed);
         let drop_reply = match mode {
             ReplyMode::On => false,

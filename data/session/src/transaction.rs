@@ -14,6 +14,7 @@ use crate::scratch::WorkerScratch;
 use crate::serve::serve_ready;
 use crate::session::Session;
 use pando_commands::{CommandError, CommandSpec, Exec, Flags, KeyVec};
+use pando_keyspace::HashedKey;
 use pando_resp::{Args, ReplyBuf, encode_command};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -154,7 +155,7 @@ impl Session {
     /// The keys of all queued commands, for the cluster's checks at EXEC.
     pub(crate) fn route_of_queue(&self, route: &mut Route, keys: &mut KeyVec) {
         for queued in self.transaction.iter().flat_map(|transaction| &transaction.queue) {
-            route.add_command(queued.spec, &queued.args(), keys);
+            route.add_command(queued.spec, &queued.args(), &HashedKey::NONE, keys);
         }
     }
 
@@ -264,7 +265,7 @@ impl Session {
         drop(locked);
         engine.drop_later(garbage);
         self.discard_transaction();
-        counters.nanoseconds.add(w.last.duration_since(began).as_nanos() as u64);
+        counters.nanoseconds.add(w.ticks.ns(began, w.last));
         Some(match next {
             // A transaction never blocks; its handlers know from `in_exec`.
             Next::Suspend(_) | Next::HandOff(_) => Next::Continue,
@@ -299,7 +300,14 @@ impl Session {
         let mut scope = LockScope::Listed;
         for queued in queue {
             if let Exec::Data(_) = queued.exec {
-                scope = scope.max(lock_scope(queued.spec, &queued.args(), &mut w.keys, &mut w.slots, true));
+                scope = scope.max(lock_scope(
+                    queued.spec,
+                    &queued.args(),
+                    &HashedKey::NONE,
+                    &mut w.keys,
+                    &mut w.slots,
+                    true,
+                ));
             }
         }
         if let Some(set) = &self.watching {

@@ -77,6 +77,7 @@ fn reset_stat(cx: &mut SessionCx<'_>, _: Args<'_>) -> Result<Next, CommandError>
     let server = server_of(cx)?;
     server.engine.stats.reset();
     server.engine.eviction.reset_stats();
+    server.expire_lag.reset();
     for stats in &server.net_stats {
         stats.reset();
     }

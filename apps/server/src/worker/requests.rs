@@ -8,9 +8,9 @@ use super::connection::{Connection, Fate};
 use super::output::FIXED_REPLY_BYTES;
 use super::slab::Token;
 use crate::net::listener::{Transfer, receive_appending};
+use pando_keyspace::HashedKey;
 use pando_resp::{Args, Limits, Step, recycle};
 use pando_session::{Next, Suspend};
-use pando_topology::Slot;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -30,6 +30,8 @@ struct Request {
     first_arg: usize,
     end_arg: usize,
     end: usize,
+    /// Of the argument where nearly all commands have their key; in batches only.
+    key: HashedKey,
 }
 
 impl Worker {
@@ -146,7 +148,7 @@ impl Worker {
                 match connection.parser.parse(&input[end..], &limits, &mut argv) {
                     Ok(Step::Complete { consumed }) => {
                         end += consumed;
-                        requests.push(Request { first_arg, end_arg: argv.len(), end });
+                        requests.push(Request { first_arg, end_arg: argv.len(), end, key: HashedKey::NONE });
                     }
                     Ok(Step::Empty { consumed }) => {
                         end += consumed;
@@ -172,9 +174,11 @@ impl Worker {
                 }
             }
             if requests.len() > 1 {
-                let db = connection.session.db();
-                let keys = requests.iter().filter(|r| r.end_arg - r.first_arg > 1).map(|r| argv[r.first_arg + 1]);
-                self.server.engine.keyspace.prefetch(keys.map(|key| (Slot::of_key(key), db, key)));
+                for request in requests.iter_mut().filter(|request| request.end_arg - request.first_arg > 1) {
+                    request.key = HashedKey::of(argv[request.first_arg + 1]);
+                }
+                let keys = requests.iter().map(|request| &request.key).filter(|key| key.is_some());
+                self.server.engine.keyspace.prefetch(connection.session.db(), keys);
                 self.stats.prefetch_batches.add(1);
                 self.stats.prefetch_keys.add(requests.len() as u64);
             }
@@ -184,13 +188,13 @@ impl Worker {
             }
             for request in &requests {
                 let args = &argv[request.first_arg..request.end_arg];
-                if !self.execute(token, connection, args, &mut at, request.end) {
+                if !self.execute(token, connection, args, request.key, &mut at, request.end) {
                     break 'batches;
                 }
             }
             if let Some((args, end)) = owned {
                 let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                if !self.execute(token, connection, &args, &mut at, end) {
+                if !self.execute(token, connection, &args, HashedKey::NONE, &mut at, end) {
                     break 'batches;
                 }
             }
@@ -221,6 +225,7 @@ impl Worker {
         token: Token,
         connection: &mut Connection,
         args: Args<'_>,
+        key: HashedKey,
         at: &mut usize,
         end: usize,
     ) -> bool {
@@ -230,6 +235,7 @@ impl Worker {
             connection.fate = Fate::CloseNow;
             return false;
         }
+        self.scratch.set_hashed(key);
         let next = connection.session.execute(engine, &mut self.scratch, args, &mut connection.output);
         connection.wrote |= self.scratch.take_wrote();
         // A request held back by a pause was not executed: it stays in the input and is executed again.
