@@ -15,6 +15,7 @@ mod bitfield;
 mod bitmaps;
 mod bitop;
 mod blocking;
+mod blocking_lists;
 mod collections;
 mod context;
 mod counters;

@@ -6,7 +6,7 @@
 use crate::context::DataFn;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
 use crate::{
-    bitfield, bitmaps, bitop, counters, databases, expire, get_set, keys, lcs, list_pops, lists, move_keys, object,
+    bitfield, bitmaps, bitop, blocking_lists, counters, databases, expire, get_set, keys, lcs, list_pops, lists, move_keys, object,
     ranges, scan, set,
 };
 use pando_resp::Args;
@@ -38,6 +38,7 @@ const FAMILIES: &[&[Row]] = &[
     expire::TABLE,
     scan::TABLE,
     object::TABLE,
+    blocking_lists::TABLE,
     databases::TABLE,
 ];
 

@@ -4,7 +4,8 @@
 
 use pando_resp::{Proto, ReplyBuf, decode, split_args};
 use pando_session::{
-    ClientInfo, Engine, EngineConfig, LogSink, Mailbox, Message, Next, Session, SessionFn, Settings, WorkerScratch,
+    ClientInfo, Engine, EngineConfig, LogSink, Mailbox, Message, Next, Session, SessionFn, Settings, Suspend, Unblocked,
+    WorkerScratch,
 };
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -91,6 +92,31 @@ impl Server {
         pushed
     }
 
+    pub fn log_offset(&self) -> u64 {
+        LogHandle(self.log.clone()).offset()
+    }
+
+    /// Hands out what is in the mailbox, as workers do, until nothing is left; pushes stay.
+    pub fn pump(&self, clients: &mut [&mut Client]) {
+        loop {
+            let mut posted = std::mem::take(&mut *self.post.0.lock().unwrap());
+            let pushes = posted.extract_if(.., |message| matches!(message, Message::Push { .. })).collect::<Vec<_>>();
+            self.post.0.lock().unwrap().extend(pushes);
+            if posted.is_empty() {
+                return;
+            }
+            for message in posted {
+                match message {
+                    Message::ServeSlot(slot) => {
+                        let mut worker = WorkerScratch::new(&self.engine);
+                        self.engine.serve_slot(&mut worker, slot);
+                    }
+                    message => clients.iter_mut().for_each(|client| client.receive(&message)),
+                }
+            }
+        }
+    }
+
     /// The log as text: `db: command; command`.
     pub fn logged(&self) -> Vec<String> {
         let records = std::mem::take(&mut *self.log.records.lock().unwrap());
@@ -143,6 +169,45 @@ impl Client {
         let values = decode::decode_all(self.out.as_slice()).expect("valid replies");
         self.out.clear();
         values.iter().map(show).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What the client's worker does with a message.
+    pub fn receive(&mut self, message: &Message) {
+        let id = self.session.shared.id;
+        self.worker.refresh_time();
+        let (engine, worker, out) = (&self.engine, &mut self.worker, &mut self.out);
+        let unblocked = match message {
+            Message::Served(served) if served.client == id => self.session.finish_served(engine, served, out),
+            Message::Retry { client, ticket } if *client == id => {
+                self.session.retry_blocked(engine, worker, *ticket, out)
+            }
+            Message::Unblock { client, ticket: Some(ticket), with_error } if *client == id => {
+                self.session.finish_unblocked(engine, worker, *ticket, *with_error, out)
+            }
+            Message::Recheck { role_changed } => {
+                self.session.recheck_blocked(engine, worker, *role_changed, out)
+            }
+            _ => Unblocked::No,
+        };
+        self.go_on(unblocked);
+    }
+
+    /// The client's deadline.
+    pub fn time_out(&mut self) {
+        let unblocked = self.session.time_out_blocked(&self.engine, &self.worker, &mut self.out);
+        self.go_on(unblocked);
+    }
+
+    fn go_on(&mut self, unblocked: Unblocked) {
+        match unblocked {
+            Unblocked::Goes { .. } => self.next = Next::Continue,
+            Unblocked::Closes => self.next = Next::Close,
+            Unblocked::No | Unblocked::Later => {}
+        }
+    }
+
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.next, Next::Suspend(Suspend::Blocked { .. }))
     }
 
     pub fn finish_wait(&mut self, gives_up: bool) -> bool {

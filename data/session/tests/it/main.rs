@@ -2,6 +2,7 @@
 //! Tests of sessions against the public API, in one process, with a mailbox that only collects.
 
 mod apply;
+mod blocking;
 mod cluster;
 mod commands;
 mod eviction;
