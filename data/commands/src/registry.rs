@@ -6,8 +6,8 @@
 use crate::context::DataFn;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
 use crate::{
-    bitfield, bitmaps, bitop, blocking_lists, counters, databases, expire, get_set, keys, lcs, list_pops, lists, move_keys, object,
-    ranges, scan, set,
+    bitfield, bitmaps, bitop, blocking_lists, counters, databases, expire, get_set, keys, lcs, list_pops, lists,
+    move_keys, object, ranges, scan, set,
 };
 use pando_resp::Args;
 

@@ -63,7 +63,10 @@ fn first_come_first_served() {
     let got: Vec<String> = waiting.iter_mut().map(Client::replies).collect();
     assert_eq!(got, ["[\"q\", \"1\"]", "[\"q\", \"2\"]", "[\"q\", \"3\"]", "[\"q\", \"4\"]"]);
     // As Valkey's: the push first, then each pop by itself.
-    assert_eq!(server.logged(), ["0: RPUSH q 1 2", "0: LPOP q", "0: LPOP q", "0: RPUSH q 3 4 5", "0: LPOP q", "0: LPOP q"]);
+    assert_eq!(
+        server.logged(),
+        ["0: RPUSH q 1 2", "0: LPOP q", "0: LPOP q", "0: RPUSH q 3 4 5", "0: LPOP q", "0: LPOP q"]
+    );
     assert_eq!(server.engine.keyspace.blocking_keys(), (0, 0));
 }
 

@@ -4,8 +4,8 @@
 
 use pando_resp::{Proto, ReplyBuf, decode, split_args};
 use pando_session::{
-    ClientInfo, Engine, EngineConfig, LogSink, Mailbox, Message, Next, Session, SessionFn, Settings, Suspend, Unblocked,
-    WorkerScratch,
+    ClientInfo, Engine, EngineConfig, LogSink, Mailbox, Message, Next, Session, SessionFn, Settings, Suspend,
+    Unblocked, WorkerScratch,
 };
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -184,9 +184,7 @@ impl Client {
             Message::Unblock { client, ticket: Some(ticket), with_error } if *client == id => {
                 self.session.finish_unblocked(engine, worker, *ticket, *with_error, out)
             }
-            Message::Recheck { role_changed } => {
-                self.session.recheck_blocked(engine, worker, *role_changed, out)
-            }
+            Message::Recheck { role_changed } => self.session.recheck_blocked(engine, worker, *role_changed, out),
             _ => Unblocked::No,
         };
         self.go_on(unblocked);
