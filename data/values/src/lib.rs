@@ -8,6 +8,7 @@ mod collection;
 pub mod dict;
 mod encoding;
 mod hash;
+pub mod intset;
 mod limits;
 mod list;
 pub mod listpack;
@@ -23,12 +24,13 @@ pub use collection::{Collection, TypedValue};
 pub use dict::{Dict, FieldDict, KeyDict, ScoreDict};
 pub use encoding::{EMBSTR_LEN_MAX, Encoding, StrForm, StrHint, ValueType, encode_str, is_embstr};
 pub use hash::Hash;
+pub use intset::{IntSet, InvalidIntSet};
 pub use limits::Limits;
 pub use list::{LIST_ELEMENT_BYTES_MAX, List, NodeRef, Side};
 pub use listpack::{Element, InvalidListPack, ListPack};
 pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
 pub use random::{random, random_below};
-pub use set::Set;
+pub use set::{Set, SetForm};
 pub use size_class::size_class;
 pub use stream::{
     AppendError, Consumer, ConsumerId, Group, GroupMut, Pending, Range, RangeBack, Stream, StreamCounters,
