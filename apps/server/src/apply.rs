@@ -83,6 +83,7 @@ pub fn session_settings(values: &Values) -> Settings {
         replica_read_only: values.is_yes("replica-read-only"),
         min_replicas_to_write: values.number("min-replicas-to-write") as u32,
         lazyfree_lazy_expire: values.is_yes("lazyfree-lazy-expire"),
+        lazyfree_lazy_server_del: values.is_yes("lazyfree-lazy-server-del"),
         lazyfree_lazy_user_del: values.is_yes("lazyfree-lazy-user-del"),
         lazyfree_lazy_user_flush: values.is_yes("lazyfree-lazy-user-flush"),
         enable_debug_command: values.named("enable-debug-command") != "no",

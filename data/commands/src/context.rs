@@ -33,6 +33,8 @@ pub struct ExecEnv {
     pub lazy_expire: bool,
     /// lazyfree-lazy-user-del: DEL frees in the background.
     pub lazy_user_del: bool,
+    /// lazyfree-lazy-server-del: what a command deletes on the way is logged as UNLINK, not DEL.
+    pub lazy_server_del: bool,
     /// lazyfree-lazy-user-flush: FLUSHALL without an option frees in the background.
     pub lazy_user_flush: bool,
     /// Up to which sizes values stay packed.
@@ -61,6 +63,7 @@ impl Default for ExecEnv {
             no_touch: false,
             lazy_expire: true,
             lazy_user_del: true,
+            lazy_server_del: true,
             lazy_user_flush: true,
             limits: Limits::default(),
             notify: EventClass::NONE,

@@ -39,6 +39,8 @@ mod registry;
 mod scan;
 mod scan_values;
 mod set;
+mod set_algebra;
+mod sets;
 mod spec;
 #[cfg(test)]
 mod testing;

@@ -4,6 +4,8 @@
 //! reference server without a handler is unknown, so COMMAND never promises what does not run.
 
 use crate::context::DataFn;
+use crate::set_algebra;
+use crate::sets;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
 use crate::{
     bitfield, bitmaps, bitop, blocking_lists, counters, databases, expire, get_set, keys, lcs, list_pops, lists,
@@ -40,6 +42,8 @@ const FAMILIES: &[&[Row]] = &[
     object::TABLE,
     blocking_lists::TABLE,
     databases::TABLE,
+    sets::TABLE,
+    set_algebra::TABLE,
 ];
 
 /// A number that the session layer chooses for a handler of its own.

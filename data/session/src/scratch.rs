@@ -131,6 +131,7 @@ impl WorkerScratch {
             cluster_enabled: settings.cluster_enabled,
             databases: settings.databases,
             lazy_expire: settings.lazyfree_lazy_expire,
+            lazy_server_del: settings.lazyfree_lazy_server_del,
             lazy_user_del: settings.lazyfree_lazy_user_del,
             lazy_user_flush: settings.lazyfree_lazy_user_flush,
             notify: settings.notify_keyspace_events,

@@ -57,6 +57,8 @@ pub struct Settings {
     pub min_replicas_to_write: u32,
     /// `lazyfree-lazy-expire`
     pub lazyfree_lazy_expire: bool,
+    /// `lazyfree-lazy-server-del`
+    pub lazyfree_lazy_server_del: bool,
     /// `lazyfree-lazy-user-del`
     pub lazyfree_lazy_user_del: bool,
     /// `lazyfree-lazy-user-flush`
@@ -111,6 +113,7 @@ impl Default for Settings {
             replica_read_only: true,
             min_replicas_to_write: 0,
             lazyfree_lazy_expire: true,
+            lazyfree_lazy_server_del: true,
             lazyfree_lazy_user_del: true,
             lazyfree_lazy_user_flush: true,
             enable_debug_command: false,

@@ -24,6 +24,36 @@ pub fn same(command: &Words, pando: &Value, valkey: &Value) -> bool {
         }
         // Order: Valkey promises none.
         (b"KEYS", Value::Array(Some(ours)), Value::Array(Some(theirs))) => sorted(ours) == sorted(theirs),
+        (b"SMEMBERS" | b"SUNION" | b"SDIFF" | b"SINTER" | b"SPOP" | b"SRANDMEMBER", ours, theirs)
+            if same_in_any_order(ours, theirs) =>
+        {
+            true
+        }
+        (b"SSCAN", Value::Array(Some(ours)), Value::Array(Some(theirs))) => match (&ours[..], &theirs[..]) {
+            ([our_cursor, ours], [their_cursor, theirs]) => {
+                our_cursor == their_cursor && same_in_any_order(ours, theirs)
+            }
+            _ => false,
+        },
+        // Chance: as many, whichever they are. Such keys are asked nothing else.
+        (b"SPOP" | b"SRANDMEMBER", ours, theirs) if command.get(1).is_some_and(|key| key.starts_with(b"r:")) => {
+            match (ours, theirs) {
+                (Value::Bulk(Some(_)), Value::Bulk(Some(_))) => true,
+                (Value::Array(Some(ours)), Value::Array(Some(theirs))) | (Value::Set(ours), Value::Set(theirs)) => {
+                    ours.len() == theirs.len()
+                }
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
+
+fn same_in_any_order(ours: &Value, theirs: &Value) -> bool {
+    match (ours, theirs) {
+        (Value::Array(Some(ours)), Value::Array(Some(theirs))) | (Value::Set(ours), Value::Set(theirs)) => {
+            sorted(ours) == sorted(theirs)
+        }
         _ => false,
     }
 }

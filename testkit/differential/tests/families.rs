@@ -42,3 +42,8 @@ fn lists() {
 fn transactions() {
     check_family("transactions");
 }
+
+#[test]
+fn sets() {
+    check_family("sets");
+}

@@ -49,7 +49,7 @@ fn behaves_as_a_set() {
         let (mut set, mut model) = (Set::new(), BTreeSet::new());
         for step in 0..4000 {
             let number = random_below(universe);
-            let member = if words && number % 3 == 0 { format!("m{number}") } else { number.to_string() };
+            let member = if words && number.is_multiple_of(3) { format!("m{number}") } else { number.to_string() };
             match random_below(5) {
                 0 | 1 => assert_eq!(set.add(member.as_bytes(), &limits()), model.insert(member)),
                 2 => assert_eq!(set.remove(member.as_bytes()), model.remove(&member)),

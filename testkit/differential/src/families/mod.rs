@@ -4,6 +4,7 @@
 mod bitmaps;
 mod generic;
 mod lists;
+mod sets;
 mod strings;
 mod transactions;
 
@@ -22,4 +23,4 @@ pub struct Family {
 
 /// All families.
 pub const FAMILIES: &[Family] =
-    &[strings::FAMILY, bitmaps::FAMILY, generic::FAMILY, lists::FAMILY, transactions::FAMILY];
+    &[strings::FAMILY, bitmaps::FAMILY, generic::FAMILY, lists::FAMILY, sets::FAMILY, transactions::FAMILY];
