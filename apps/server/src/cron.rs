@@ -137,9 +137,10 @@ fn expire(server: &Server) -> Option<Duration> {
         KEYS_PER_STEP,
         // Asked under each slot's lock: after a change of role, which waits for all locks, nothing is deleted.
         &|| engine.gate.epoch() == epoch,
-        &mut |slot, db, key, locked| engine.key_expired(slot, db, key, locked),
+        &mut |slot, db, what, locked| engine.expired(slot, db, what, locked),
     );
     engine.stats.expired_by_cycle.fetch_add(step.expired as u64, Relaxed);
+    engine.stats.expired_fields_by_cycle.fetch_add(step.expired_fields as u64, Relaxed);
     server.expire_lag.record(&step);
     let elapsed = started.elapsed();
     server.expire_lag.busy_us.fetch_add(elapsed.as_micros() as u64, Relaxed);

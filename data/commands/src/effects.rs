@@ -92,6 +92,8 @@ pub struct Effects {
     pub misses: u64,
     /// Keys deleted because they were past due.
     pub expired: u64,
+    /// Fields of hashes deleted because they were past due.
+    pub expired_fields: u64,
     /// Set by FLUSHALL, FLUSHDB and SWAPDB.
     pub whole: Option<WholeChange>,
     /// The command waits: see `blocking`. It wrote no reply.
@@ -113,6 +115,7 @@ impl Effects {
         self.hits = 0;
         self.misses = 0;
         self.expired = 0;
+        self.expired_fields = 0;
         self.whole = None;
         self.block = None;
         self.garbage.clear();

@@ -26,13 +26,13 @@ pub(crate) const TABLE: &[Row] = &[
 ];
 
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Unit {
+pub(crate) enum Unit {
     Seconds,
     Milliseconds,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq)]
-enum Base {
+pub(crate) enum Base {
     Now,
     Epoch,
 }
@@ -53,8 +53,9 @@ fn pexpireat(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> 
     expire_with(ctx, args, Base::Epoch, Unit::Milliseconds, "pexpireat")
 }
 
+/// When a time may be replaced by another: of a key or of a field.
 #[derive(Copy, Clone, Default)]
-struct Conditions {
+pub(crate) struct Conditions {
     nx: bool,
     xx: bool,
     gt: bool,
@@ -62,7 +63,7 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn read(args: &[&[u8]]) -> Result<Conditions, CommandError> {
+    pub(crate) fn read(args: &[&[u8]]) -> Result<Conditions, CommandError> {
         let mut given = Conditions::default();
         for word in args {
             if is_word(word, "NX") {
@@ -87,7 +88,7 @@ impl Conditions {
     }
 
     /// A key without an expire time counts as one that lives for ever.
-    fn allow(self, current: Option<u64>, new: u64) -> bool {
+    pub(crate) fn allow(self, current: Option<u64>, new: u64) -> bool {
         !(self.nx && current.is_some()
             || self.xx && current.is_none()
             || self.gt && current.is_none_or(|current| new <= current)

@@ -25,6 +25,8 @@ mod error;
 mod expire;
 mod get_set;
 pub mod glob;
+mod hash_expire;
+mod hashes;
 pub mod introspect;
 mod key_positions;
 mod keys;

@@ -8,8 +8,8 @@ use crate::set_algebra;
 use crate::sets;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
 use crate::{
-    bitfield, bitmaps, bitop, blocking_lists, counters, databases, expire, get_set, keys, lcs, list_pops, lists,
-    move_keys, object, ranges, scan, set,
+    bitfield, bitmaps, bitop, blocking_lists, counters, databases, expire, get_set, hash_expire, hashes, keys, lcs,
+    list_pops, lists, move_keys, object, ranges, scan, set,
 };
 use pando_resp::Args;
 
@@ -44,6 +44,8 @@ const FAMILIES: &[&[Row]] = &[
     databases::TABLE,
     sets::TABLE,
     set_algebra::TABLE,
+    hashes::TABLE,
+    hash_expire::TABLE,
 ];
 
 /// A number that the session layer chooses for a handler of its own.

@@ -4,14 +4,14 @@
 //! A key past due is not live: reads do not see it, but it stays until somebody removes it. Nothing here touches
 //! watchers, the log or statistics: that is the commands' business. Called by `pando-commands`.
 
-use crate::entry::{Entry, Header, Source};
+use crate::entry::{Entry, FieldTimes, Header, Source, fields_of};
 use crate::keyspace::Keyspace;
 use crate::locked::State;
 use crate::slot::SlotData;
 use crate::table::Place;
 use crate::{DbIndex, EditedTyped, Meta, OwnedEntry, SetOutcome, Ttl};
 use pando_values::{
-    EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, Typed, Value, ValueRef, ValueType, encode_str,
+    Collection, EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, Typed, Value, ValueRef, ValueType, encode_str,
 };
 use smallvec::SmallVec;
 
@@ -235,9 +235,7 @@ impl Db<'_> {
         let data = slot.db_mut(db);
         data.table.insert(hash, entry);
         data.count_in(entry);
-        if let Some(due) = entry.expire_at() {
-            data.expiry.add(hash, due, None, now_ms, data.volatile, &data.table);
-        }
+        data.record_due(hash, entry, None, now_ms);
         self.note_change(key);
     }
 
@@ -251,9 +249,7 @@ impl Db<'_> {
         // In before out: a single volatile key must not lose its expire record in between.
         data.count_in(entry);
         data.count_out(old);
-        if let Some(due) = entry.expire_at() {
-            data.expiry.add(hash, due, old.expire_at(), now_ms, data.volatile, &data.table);
-        }
+        data.record_due(hash, entry, old.due_ms(), now_ms);
         self.note_change(key);
     }
 
@@ -350,6 +346,7 @@ impl Db<'_> {
             return true;
         }
         self.keyspace.walk.before_change(db, old);
+        let old_record_due = old.due_ms();
         if let (Some(due), Some(old_due)) = (at_ms, old.expire_at())
             && old.try_set_due(due)
         {
@@ -357,7 +354,7 @@ impl Db<'_> {
             slot.is_dirty = true;
             let data = slot.db_mut(db);
             data.change_due_sum(due, old_due);
-            data.expiry.add(hash, due, Some(old_due), now_ms, data.volatile, &data.table);
+            data.record_due(hash, old, old_record_due, now_ms);
             return true;
         }
         // The layout changes: the value moves to a new entry (a pointer when it is on the heap).
@@ -369,9 +366,7 @@ impl Db<'_> {
         let entry = Entry::new(key, header, Source::Owned(old.into_value()));
         data.table.replace(place, entry);
         data.count_in(entry);
-        if let Some(due) = at_ms {
-            data.expiry.add(hash, due, None, now_ms, data.volatile, &data.table);
-        }
+        data.record_due(hash, entry, None, now_ms);
         true
     }
 
@@ -414,13 +409,21 @@ impl Db<'_> {
         // SAFETY: this guard has the slot, `&mut self` excludes other references to its values, and `edit` cannot reach
         // the keyspace.
         let typed = unsafe { entry.typed_mut() }?;
+        let fields_before = fields_of(typed);
         let result = edit(typed);
         let is_emptied = typed.is_empty() && typed.type_() != ValueType::Stream;
-        let db = self.db;
+        let fields = fields_of(typed);
+        let (db, now_ms) = (self.db, self.state.now_ms);
+        let hash = (fields != fields_before).then(|| self.state.hash_of(key));
         let slot = self.slot(key);
         slot.is_dirty = true;
         let data = slot.db_mut(db);
         data.entry_bytes = data.entry_bytes + entry.bytes() - before;
+        if let Some(hash) = hash {
+            data.count_fields(fields_before, fields);
+            let earlier = |field: Option<u64>| [field, entry.expire_at()].into_iter().flatten().min();
+            data.record_due(hash, entry, earlier(fields_before.due_ms), now_ms);
+        }
         if is_emptied {
             self.remove(key);
         } else if !self.state.is_serving {
@@ -428,6 +431,49 @@ impl Db<'_> {
         }
         Some(EditedTyped { result, is_emptied })
     }
+}
+
+impl Db<'_> {
+    /// Removes up to `max` fields of a hash that are past due, and the hash when none is left. The caller sees to its
+    /// expire record.
+    pub(crate) fn expire_fields(&mut self, key: &[u8], max: usize) -> ExpiredFields {
+        let mut expired = ExpiredFields::default();
+        let (db, now_ms) = (self.db, self.state.now_ms);
+        let Some(Found { entry, .. }) = self.find(self.state.hash_of(key), key) else { return expired };
+        expired.lag_ms = entry.field_due().map_or(0, |due| now_ms.saturating_sub(due));
+        self.keyspace.walk.before_change(db, entry);
+        let before = entry.bytes();
+        // SAFETY: as in `edit_typed`.
+        let Some(Typed::Hash(hash)) = (unsafe { entry.typed_mut() }) else { return expired };
+        let times_before = FieldTimes { are_volatile: hash.is_volatile(), due_ms: None };
+        hash.expire(now_ms, max, &mut |name| expired.names.push(name.into()));
+        let times = FieldTimes { are_volatile: hash.is_volatile(), due_ms: None };
+        expired.is_emptied = hash.is_empty();
+        let slot = self.slot(key);
+        slot.is_dirty = true;
+        let data = slot.db_mut(db);
+        data.entry_bytes = data.entry_bytes + entry.bytes() - before;
+        data.count_fields(times_before, times);
+        if expired.is_emptied {
+            self.remove(key);
+        } else {
+            expired.next_due_ms = entry.due_ms();
+        }
+        expired
+    }
+}
+
+/// What [`Db::expire_fields`] did.
+#[derive(Default)]
+pub(crate) struct ExpiredFields {
+    /// The fields that are gone.
+    pub(crate) names: Vec<Box<[u8]>>,
+    /// The hash is gone too.
+    pub(crate) is_emptied: bool,
+    /// How long after its due time the first one went.
+    pub(crate) lag_ms: u64,
+    /// When the hash wants to be worked on next.
+    pub(crate) next_due_ms: Option<u64>,
 }
 
 impl<'g> Db<'g> {

@@ -119,6 +119,24 @@ const fn typed_end(at: usize) -> usize {
     at + align_of::<Typed>() - 1 + TYPED_LEN
 }
 
+/// What expire buckets want to know of a value.
+#[derive(Copy, Clone, Default, Eq, PartialEq)]
+pub(crate) struct FieldTimes {
+    /// Fields of it have a time.
+    pub(crate) are_volatile: bool,
+    /// The first one's.
+    pub(crate) due_ms: Option<u64>,
+}
+
+/// Only hashes have parts that fall due.
+#[inline]
+pub(crate) fn fields_of(typed: &Typed) -> FieldTimes {
+    match typed {
+        Typed::Hash(hash) => FieldTimes { are_volatile: hash.is_volatile(), due_ms: hash.next_due_ms() },
+        _ => FieldTimes::default(),
+    }
+}
+
 impl Entry {
     #[inline]
     fn byte(self, at: usize) -> u8 {
@@ -359,6 +377,27 @@ impl Entry {
         // SAFETY: the module's invariant; five bytes at `at` lie within the block.
         unsafe { since.as_mut_ptr().copy_from_nonoverlapping(self.0.ptr().add(at), SHORT_DUE_LEN) };
         DUE_EPOCH_MS + u64::from_le_bytes(since)
+    }
+
+    /// When the first field of a hash is due.
+    #[inline]
+    pub(crate) fn field_due(self) -> Option<u64> {
+        fields_of(self.typed()?).due_ms
+    }
+
+    /// Whether it is a hash with fields that have a time.
+    #[inline]
+    pub(crate) fn has_volatile_fields(self) -> bool {
+        self.typed().is_some_and(|typed| fields_of(typed).are_volatile)
+    }
+
+    /// When the entry wants to be worked on: it is due, or a field of it is.
+    #[inline]
+    pub(crate) fn due_ms(self) -> Option<u64> {
+        match (self.expire_at(), self.field_due()) {
+            (Some(key), Some(field)) => Some(key.min(field)),
+            (key, field) => key.or(field),
+        }
     }
 
     /// Replaces a TTL by another; false when it does not fit the layout.

@@ -9,6 +9,8 @@
 //! All buckets lie in one array, the soonest at its end. A record is added to a bucket by moving one record of each
 //! sooner bucket from its front to its back, so there is one allocation, and nothing is lost to many small ones.
 //!
+//! An entry falls due when its key does or, for a hash, when its first field does: there is one record for either.
+//!
 //! Invariant: every volatile entry has a record in a bucket that covers its due time. Called by `slot`.
 
 use crate::entry::Entry;
@@ -103,7 +105,7 @@ impl Expiry {
     }
 
     /// Records that the key's entry is due at `due_ms`. `old_due_ms` is what it was before; `volatile` counts entries
-    /// with a TTL.
+    /// that have a record.
     pub(crate) fn add(
         &mut self,
         hash: u32,
@@ -167,7 +169,7 @@ impl Expiry {
         let (mut kept, mut last) = (0, None);
         for at in 0..records.len() {
             let hash = records[at];
-            let stands = |entry: Entry| entry.expire_at().is_some_and(|due| span.covers(tick_of(due)));
+            let stands = |entry: Entry| entry.due_ms().is_some_and(|due| span.covers(tick_of(due)));
             if last.replace(hash) != Some(hash) && table.find_by(hash, stands).is_some() {
                 records[kept] = hash;
                 kept += 1;
@@ -236,13 +238,14 @@ impl Expiry {
         }
     }
 
-    /// Puts a record of a coarse bucket into finer ones for the entries that are due later in the bucket's time.
-    pub(crate) fn keep(&mut self, record: Record, table: &Table) {
+    /// Puts a record of a coarse bucket into finer ones for the entries that are due later in the bucket's time, and for
+    /// those that have more to do now.
+    pub(crate) fn keep(&mut self, record: Record, now_ms: u64, table: &Table) {
         let mut dues = SmallVec::<[u64; 2]>::new();
         // Goes through all: two keys may have one hash.
         table.find_by(record.hash, |entry: Entry| {
-            if let Some(due) = entry.expire_at()
-                && record.span.covers(tick_of(due))
+            if let Some(due) = entry.due_ms()
+                && record.serves(due, now_ms)
                 && hash_key(entry.key()) == record.hash
             {
                 dues.push(due);
@@ -260,4 +263,11 @@ impl Expiry {
 pub(crate) struct Record {
     pub(crate) hash: u32,
     span: Span,
+}
+
+impl Record {
+    /// Whether `keep` keeps it for an entry that wants to be worked on at this time.
+    pub(crate) fn serves(&self, due_ms: u64, now_ms: u64) -> bool {
+        self.span.covers(tick_of(due_ms)) || due_ms <= now_ms
+    }
 }

@@ -202,18 +202,19 @@ impl Keyspace {
 
     /// Numbers for `INFO keyspace`. Locks slot by slot.
     pub fn db_stats(&self, db: DbIndex, now_ms: u64) -> DbStats {
-        let (mut volatile, mut due_sum) = (0u64, 0u128);
+        let (mut volatile, mut due_sum, mut with_volatile_fields) = (0u64, 0u128, 0u64);
         let mut guard = self.lock_none();
         for slot in Slot::all().filter(|slot| self.count(slot.index(), db) != 0) {
             guard.with_slot(slot, |data| {
                 if let Some(data) = data.db(db) {
-                    volatile += data.volatile as u64;
+                    volatile += u64::from(data.volatile);
                     due_sum += data.due_sum();
+                    with_volatile_fields += u64::from(data.with_volatile_fields);
                 }
             });
         }
         let avg_due = due_sum.checked_div(u128::from(volatile)).unwrap_or(0) as u64;
-        DbStats { keys: self.len(db), volatile, avg_ttl_ms: avg_due.saturating_sub(now_ms) }
+        DbStats { keys: self.len(db), volatile, avg_ttl_ms: avg_due.saturating_sub(now_ms), with_volatile_fields }
     }
 
     /// Keys with a TTL. Locks slot by slot; see [`Keyspace::db_stats`].

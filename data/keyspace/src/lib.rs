@@ -37,7 +37,7 @@ pub use keyspace::Keyspace;
 pub use lock::lock_waits_of_this_thread;
 pub use locked::{Garbage, LockedSlots};
 pub use pando_values::{Encoding, IntText, StrHint, Typed, Value, ValueRef, ValueType};
-pub use scan::ExpiredSink;
+pub use scan::{Expired, ExpiredSink};
 pub use types::{
     DbIndex, DbStats, EditedTyped, ExpireStep, KeyspaceConfig, Meta, OwnedEntry, SetOutcome, SlotUsage, Ttl,
 };

@@ -6,8 +6,11 @@
 
 use crate::clock::random;
 use crate::db::meta_of;
+use crate::entry::Entry;
+use crate::expiry::Record;
 use crate::keyspace::Keyspace;
 use crate::locked::LockedSlots;
+use crate::table::hash_key;
 use crate::{DbIndex, ExpireStep, Meta};
 use pando_topology::{SLOT_COUNT, Slot};
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,8 +19,24 @@ const SLOT_BITS: u32 = 14;
 /// Entries that one hold of a slot's lock may remove for expiry.
 const EXPIRED_PER_LOCK: usize = 64;
 
-/// Told of each key that expired, after it is gone, under its slot's lock.
-pub type ExpiredSink<'s> = dyn FnMut(Slot, DbIndex, &[u8], &mut LockedSlots<'_>) + 's;
+/// What expired.
+#[derive(Copy, Clone, Debug)]
+pub enum Expired<'a> {
+    /// A key.
+    Key(&'a [u8]),
+    /// Fields of a hash.
+    Fields {
+        /// The hash.
+        key: &'a [u8],
+        /// Names of the fields.
+        names: &'a [Box<[u8]>],
+        /// No field is left, so the key is gone too.
+        is_key_removed: bool,
+    },
+}
+
+/// Told of what expired, after it is gone, under its slot's lock.
+pub type ExpiredSink<'s> = dyn FnMut(Slot, DbIndex, Expired<'_>, &mut LockedSlots<'_>) + 's;
 
 impl LockedSlots<'_> {
     /// Emits live keys, about `count` of them, and returns the next cursor; zero starts and ends. Every key that is there
@@ -135,8 +154,8 @@ impl LockedSlots<'_> {
 }
 
 impl Keyspace {
-    /// Removes keys that are past due, and does the upkeep of expire buckets, `budget` records at most. `deleted` is told
-    /// of each key. Ends as soon as `may_go_on`, which is asked under each lock before anything is removed, says no.
+    /// Removes keys and fields that are past due, and does the upkeep of expire buckets, `budget` records at most. `deleted` is told
+    /// of each. Ends as soon as `may_go_on`, which is asked under each lock before anything is removed, says no.
     pub fn expire_step(
         &self,
         now_ms: u64,
@@ -199,11 +218,53 @@ fn expire_in(
                 worked += 1;
                 // Whoever is told of the deletion finds it counted.
                 keyspace.publish(slot.index(), guard.state.data(keyspace, slot.index()));
-                deleted(slot, db, &key, guard);
+                deleted(slot, db, Expired::Key(&key), guard);
             }
+            worked += expire_fields_in(guard, (slot, db), record, budget.saturating_sub(worked).max(1), step, deleted);
             let data = guard.state.data(keyspace, slot.index()).db_mut(db);
-            data.expiry.keep(record, &data.table);
+            data.expiry.keep(record, now_ms, &data.table);
         }
+    }
+    worked
+}
+
+/// Removes fields of hashes with the record's hash that are past due, `budget` at most.
+fn expire_fields_in(
+    guard: &mut LockedSlots<'_>,
+    (slot, db): (Slot, DbIndex),
+    record: Record,
+    budget: usize,
+    step: &mut ExpireStep,
+    deleted: &mut ExpiredSink<'_>,
+) -> usize {
+    let (keyspace, now_ms) = (guard.keyspace, guard.state.now_ms);
+    let mut worked = 0;
+    while worked < budget {
+        let data = guard.state.data(keyspace, slot.index()).db_mut(db);
+        if data.with_volatile_fields == 0 {
+            break;
+        }
+        let is_due = |entry: Entry| entry.field_due().is_some_and(|due| due <= now_ms);
+        let Some(place) = data.table.find_by(record.hash, is_due) else { break };
+        let key: Box<[u8]> = data.table.entry(place).key().into();
+        let expired = guard.db(db).expire_fields(&key, budget - worked);
+        worked += expired.names.len().max(1);
+        step.expired_fields += expired.names.len();
+        step.lag_max_ms = step.lag_max_ms.max(expired.lag_ms);
+        step.lag_sum_ms += expired.lag_ms;
+        let data = guard.state.data(keyspace, slot.index()).db_mut(db);
+        if let Some(due) = expired.next_due_ms
+            && !record.serves(due, now_ms)
+        {
+            data.expiry.add(hash_key(&key), due, None, now_ms, data.expiring(), &data.table);
+        }
+        keyspace.publish(slot.index(), guard.state.data(keyspace, slot.index()));
+        deleted(
+            slot,
+            db,
+            Expired::Fields { key: &key, names: &expired.names, is_key_removed: expired.is_emptied },
+            guard,
+        );
     }
     worked
 }

@@ -4,7 +4,7 @@
 //! Invariant: `data` is reached only by a holder of `lock`. Not here: which slots a command locks (`locked`).
 
 use crate::blocked::Blocked;
-use crate::entry::{Entry, prefetch};
+use crate::entry::{Entry, FieldTimes, prefetch};
 use crate::expiry::Expiry;
 use crate::lock::SlotLock;
 use crate::table::{Table, bucket_at};
@@ -18,8 +18,10 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed};
 #[repr(C)]
 pub(crate) struct DbData {
     pub(crate) table: Table,
-    /// Entries with a TTL, and the sum of their due times.
-    pub(crate) volatile: usize,
+    /// Entries with a TTL, and below the sum of their due times.
+    pub(crate) volatile: u32,
+    /// Hashes with fields that have a time.
+    pub(crate) with_volatile_fields: u32,
     pub(crate) entry_bytes: usize,
     pub(crate) expiry: Expiry,
     /// In halves, because a `u128` would push the table out of the first cache line.
@@ -46,6 +48,7 @@ impl DbData {
             self.volatile += 1;
             self.change_due_sum(due, 0);
         }
+        self.with_volatile_fields += u32::from(entry.has_volatile_fields());
     }
 
     pub(crate) fn count_out(&mut self, entry: Entry) {
@@ -53,9 +56,43 @@ impl DbData {
         if let Some(due) = entry.expire_at() {
             self.volatile -= 1;
             self.change_due_sum(0, due);
-            if self.volatile == 0 {
-                self.expiry = Expiry::default();
+            self.drop_idle_expiry();
+        }
+        if entry.has_volatile_fields() {
+            self.with_volatile_fields -= 1;
+            self.drop_idle_expiry();
+        }
+    }
+
+    /// A hash in the table was changed.
+    pub(crate) fn count_fields(&mut self, before: FieldTimes, after: FieldTimes) {
+        match (before.are_volatile, after.are_volatile) {
+            (false, true) => self.with_volatile_fields += 1,
+            (true, false) => {
+                self.with_volatile_fields -= 1;
+                self.drop_idle_expiry();
             }
+            _ => {}
+        }
+    }
+
+    /// Entries that may fall due, or a field of theirs.
+    pub(crate) fn expiring(&self) -> usize {
+        self.volatile as usize + self.with_volatile_fields as usize
+    }
+
+    /// Without entries that fall due no record stands for anything.
+    pub(crate) fn drop_idle_expiry(&mut self) {
+        if self.expiring() == 0 {
+            self.expiry = Expiry::default();
+        }
+    }
+
+    /// Sees to it that the entry has an expire record, if it falls due. `old_due_ms` is what that of its record was.
+    #[inline]
+    pub(crate) fn record_due(&mut self, hash: u32, entry: Entry, old_due_ms: Option<u64>, now_ms: u64) {
+        if let Some(due_ms) = entry.due_ms() {
+            self.expiry.add(hash, due_ms, old_due_ms, now_ms, self.expiring(), &self.table);
         }
     }
 }

@@ -102,13 +102,17 @@ pub struct DbStats {
     pub volatile: u64,
     /// Mean remaining time of keys with a TTL.
     pub avg_ttl_ms: u64,
+    /// Hashes with fields that have a time.
+    pub with_volatile_fields: u64,
 }
 
 /// What a step of active expiry did.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
 pub struct ExpireStep {
-    /// Keys that were removed.
+    /// Keys that were removed because they were due.
     pub expired: usize,
+    /// Fields of hashes that were removed.
+    pub expired_fields: usize,
     /// The budget ran out: there is more to do now.
     pub has_more: bool,
     /// How long after their due times the keys were removed: the longest, and all together.

@@ -14,7 +14,7 @@ use pando_commands::{
     CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of,
     touches_all,
 };
-use pando_keyspace::{DbIndex, HashedKey, Keyspace, LockedSlots, SlotUsage};
+use pando_keyspace::{DbIndex, Expired, HashedKey, Keyspace, LockedSlots, SlotUsage};
 use pando_resp::{Args, ReplyBuf, encode_command};
 use pando_topology::Slot;
 
@@ -260,12 +260,13 @@ pub(crate) fn finish_call(
 #[inline]
 pub(crate) fn count_effects(w: &mut WorkerScratch) {
     let effects = &w.effects;
-    if effects.hits + effects.misses + effects.expired + effects.dirty == 0 {
+    if effects.hits + effects.misses + effects.expired + effects.expired_fields + effects.dirty == 0 {
         return;
     }
     w.stats.hits.add(effects.hits);
     w.stats.misses.add(effects.misses);
     w.stats.expired.add(effects.expired);
+    w.stats.expired_fields.add(effects.expired_fields);
     w.stats.dirty.add(effects.dirty);
     w.wrote |= effects.dirty > 0 || effects.expired > 0;
 }
@@ -393,13 +394,62 @@ impl Engine {
         notify(self, enabled, &Event { class, name, db, key });
     }
 
-    /// A key was deleted by the expire cycle of a primary, under its slot's lock: log, watchers,
-    /// event. The counter is the caller's.
-    pub fn key_expired(&self, slot: Slot, db: DbIndex, key: &[u8], locked: &mut LockedSlots<'_>) {
+    /// Something was deleted by the expire cycle of a primary, under its slot's lock: log, watchers, events. The counters
+    /// are the caller's.
+    pub fn expired(&self, slot: Slot, db: DbIndex, what: Expired<'_>, locked: &mut LockedSlots<'_>) {
+        match what {
+            Expired::Key(key) => self.key_expired(slot, db, key, locked),
+            Expired::Fields { key, names, is_key_removed } => {
+                self.fields_expired(slot, db, key, names, is_key_removed, locked);
+            }
+        }
+    }
+
+    /// The log has both the fields and the key that went with the last of them, as Valkey's.
+    fn fields_expired(
+        &self,
+        slot: Slot,
+        db: DbIndex,
+        key: &[u8],
+        names: &[Box<[u8]>],
+        is_key_removed: bool,
+        locked: &mut LockedSlots<'_>,
+    ) {
+        if let Some(log) = self.active_log() {
+            let mut record = Vec::with_capacity(key.len() + 32 * names.len() + 32);
+            let args: Vec<&[u8]> =
+                [b"HDEL".as_slice(), key].into_iter().chain(names.iter().map(|name| &**name)).collect();
+            encode_command(&mut record, &args);
+            let mut buffer = Vec::new();
+            let mut batch = LogBatch { bytes: &mut buffer, dbs: None };
+            batch.add(db, &record);
+            if is_key_removed {
+                record.clear();
+                encode_command(&mut record, &[self.expire_verb(), key]);
+                batch.add(db, &record);
+            }
+            let offset = batch.append(&*log);
+            locked.set_write_offset(slot, offset);
+        }
+        if self.watchers.any() {
+            locked.touch_watchers(slot, db, key);
+        }
+        if !self.pubsub.is_empty() {
+            self.notify_event(EventClass::EXPIRED, "hexpired", db, key);
+            if is_key_removed {
+                self.notify_event(EventClass::GENERIC, "del", db, key);
+            }
+        }
+    }
+
+    fn expire_verb(&self) -> &'static [u8] {
+        if self.settings.load().lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" }
+    }
+
+    fn key_expired(&self, slot: Slot, db: DbIndex, key: &[u8], locked: &mut LockedSlots<'_>) {
         if let Some(log) = self.active_log() {
             let mut record = Vec::with_capacity(key.len() + 32);
-            let name: &[u8] = if self.settings.load().lazyfree_lazy_expire { b"UNLINK" } else { b"DEL" };
-            encode_command(&mut record, &[name, key]);
+            encode_command(&mut record, &[self.expire_verb(), key]);
             let offset = log.append(db, &record);
             locked.set_write_offset(slot, offset);
         }

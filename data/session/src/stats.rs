@@ -62,6 +62,7 @@ pub struct WorkerStats {
     pub(crate) hits: Counter,
     pub(crate) misses: Counter,
     pub(crate) expired: Counter,
+    pub(crate) expired_fields: Counter,
     pub(crate) dirty: Counter,
 }
 
@@ -73,6 +74,7 @@ impl WorkerStats {
             hits: Counter::default(),
             misses: Counter::default(),
             expired: Counter::default(),
+            expired_fields: Counter::default(),
             dirty: Counter::default(),
         }
     }
@@ -89,6 +91,8 @@ pub struct Totals {
     pub keyspace_misses: u64,
     /// Keys deleted because they were past due (by commands; add those of the expire cycle).
     pub expired_keys: u64,
+    /// Fields of hashes deleted because they were past due (by commands; add those of the expire cycle).
+    pub expired_fields: u64,
     /// Changes, ever.
     pub dirty: u64,
     /// Nanoseconds in commands.
@@ -110,6 +114,8 @@ pub struct Stats {
     pub connections_received: AtomicU64,
     /// Keys deleted by the expire cycle; the server counts.
     pub expired_by_cycle: AtomicU64,
+    /// Fields of hashes deleted by the expire cycle; the server counts.
+    pub expired_fields_by_cycle: AtomicU64,
     /// Keys evicted.
     pub evicted_keys: AtomicU64,
 }
@@ -172,6 +178,7 @@ impl Stats {
             sum.keyspace_hits += worker.hits.get();
             sum.keyspace_misses += worker.misses.get();
             sum.expired_keys += worker.expired.get();
+            sum.expired_fields += worker.expired_fields.get();
             sum.dirty += worker.dirty.get();
             sum.commands_ns += worker.commands.iter().map(|counters| counters.nanoseconds.get()).sum::<u64>();
         }
@@ -192,11 +199,13 @@ impl Stats {
             worker.hits.reset();
             worker.misses.reset();
             worker.expired.reset();
+            worker.expired_fields.reset();
         }
         self.errors.lock().clear();
         self.total_error_replies.store(0, Relaxed);
         self.connections_received.store(0, Relaxed);
         self.expired_by_cycle.store(0, Relaxed);
+        self.expired_fields_by_cycle.store(0, Relaxed);
         self.evicted_keys.store(0, Relaxed);
     }
 }

@@ -22,7 +22,27 @@ pub fn same(command: &Words, pando: &Value, valkey: &Value) -> bool {
         (b"PTTL" | b"PEXPIRETIME", Value::Int(ours), Value::Int(theirs)) => {
             *ours >= 0 && *theirs >= 0 && (ours - theirs).abs() <= TIME_TOLERANCE_MS
         }
+        (b"HTTL", Value::Array(Some(ours)), Value::Array(Some(theirs))) => all_near(ours, theirs, 2),
+        (b"HPTTL" | b"HEXPIRETIME" | b"HPEXPIRETIME", Value::Array(Some(ours)), Value::Array(Some(theirs))) => {
+            all_near(ours, theirs, TIME_TOLERANCE_MS)
+        }
         // Order: Valkey promises none.
+        (b"HKEYS" | b"HVALS", Value::Array(Some(ours)), Value::Array(Some(theirs))) => sorted(ours) == sorted(theirs),
+        (b"HGETALL", Value::Map(ours), Value::Map(theirs)) => sorted_pairs(ours) == sorted_pairs(theirs),
+        (b"HGETALL", Value::Array(Some(ours)), Value::Array(Some(theirs))) => {
+            sorted_chunks(ours) == sorted_chunks(theirs)
+        }
+        (b"HRANDFIELD", Value::Array(Some(ours)), Value::Array(Some(theirs))) => {
+            let is_flat = command.len() > 3 && matches!(ours.first(), Some(Value::Bulk(_)));
+            if is_flat { sorted_chunks(ours) == sorted_chunks(theirs) } else { sorted(ours) == sorted(theirs) }
+        }
+        (b"HSCAN", Value::Array(Some(ours)), Value::Array(Some(theirs))) => match (&ours[..], &theirs[..]) {
+            ([_, Value::Array(Some(ours))], [_, Value::Array(Some(theirs))]) if ours.len() % 2 == 0 => {
+                sorted_chunks(ours) == sorted_chunks(theirs) || sorted(ours) == sorted(theirs)
+            }
+            ([_, Value::Array(Some(ours))], [_, Value::Array(Some(theirs))]) => sorted(ours) == sorted(theirs),
+            _ => false,
+        },
         (b"KEYS", Value::Array(Some(ours)), Value::Array(Some(theirs))) => sorted(ours) == sorted(theirs),
         (b"SMEMBERS" | b"SUNION" | b"SDIFF" | b"SINTER" | b"SPOP" | b"SRANDMEMBER", ours, theirs)
             if same_in_any_order(ours, theirs) =>
@@ -56,6 +76,29 @@ fn same_in_any_order(ours: &Value, theirs: &Value) -> bool {
         }
         _ => false,
     }
+}
+
+fn all_near(ours: &[Value], theirs: &[Value], tolerance: i64) -> bool {
+    let near = |(ours, theirs): (&Value, &Value)| match (ours, theirs) {
+        (Value::Int(ours), Value::Int(theirs)) => {
+            ours == theirs || (*ours >= 0 && *theirs >= 0 && (ours - theirs).abs() <= tolerance)
+        }
+        _ => false,
+    };
+    ours.len() == theirs.len() && ours.iter().zip(theirs).all(near)
+}
+
+fn sorted_pairs(pairs: &[(Value, Value)]) -> Vec<String> {
+    let mut texts: Vec<String> = pairs.iter().map(|pair| format!("{pair:?}")).collect();
+    texts.sort();
+    texts
+}
+
+/// Pairs of neighbours.
+fn sorted_chunks(values: &[Value]) -> Vec<String> {
+    let mut texts: Vec<String> = values.chunks(2).map(|pair| format!("{pair:?}")).collect();
+    texts.sort();
+    texts
 }
 
 fn sorted(values: &[Value]) -> Vec<String> {

@@ -34,6 +34,16 @@ fn generic_keys() {
 }
 
 #[test]
+fn hashes() {
+    check_family("hashes");
+}
+
+#[test]
+fn times_of_hash_fields() {
+    check_family("hash_expire");
+}
+
+#[test]
 fn lists() {
     check_family("lists");
 }

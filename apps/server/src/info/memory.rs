@@ -85,8 +85,8 @@ pub(super) fn keyspace(server: &Server, out: &mut String) {
         let stats = server.engine.keyspace.db_stats(db, now_ms);
         if stats.keys > 0 {
             let line = format_args!(
-                "keys={},expires={},avg_ttl={},keys_with_volatile_items=0",
-                stats.keys, stats.volatile, stats.avg_ttl_ms
+                "keys={},expires={},avg_ttl={},keys_with_volatile_items={}",
+                stats.keys, stats.volatile, stats.avg_ttl_ms, stats.with_volatile_fields
             )
             .to_string();
             field(out, &format!("db{db}"), line);

@@ -37,7 +37,7 @@ pub(super) fn stats(server: &Server, out: &mut String) {
     field(out, "sync_partial_ok", status.sync_partial_ok);
     field(out, "sync_partial_err", status.sync_partial_err);
     field(out, "expired_keys", totals.expired_keys + engine.stats.expired_by_cycle.load(Relaxed));
-    field(out, "expired_fields", 0);
+    field(out, "expired_fields", totals.expired_fields + engine.stats.expired_fields_by_cycle.load(Relaxed));
     field(out, "expired_stale_perc", "0.00");
     field(out, "expired_keys_with_volatile_items_stale_perc", "0.00");
     field(out, "expired_time_cap_reached_count", 0);

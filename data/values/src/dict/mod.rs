@@ -10,6 +10,7 @@
 //! Not here: what a value means, small forms. Called by `set`, `hash` and `zset`.
 
 mod chunks;
+mod digest;
 mod iter;
 mod segment;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 use crate::random::random_below;
 use crate::size_class as allocated;
 use chunks::Chunks;
+pub use digest::digest;
 pub use iter::Iter;
 use segment::{INLINE_MAX, LARGE_LEN, Place, Segment, Stored};
 use smallvec::SmallVec;

@@ -3,6 +3,8 @@
 
 mod bitmaps;
 mod generic;
+mod hash_expire;
+mod hashes;
 mod lists;
 mod sets;
 mod strings;
@@ -22,5 +24,13 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] =
-    &[strings::FAMILY, bitmaps::FAMILY, generic::FAMILY, lists::FAMILY, sets::FAMILY, transactions::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    strings::FAMILY,
+    bitmaps::FAMILY,
+    generic::FAMILY,
+    hashes::FAMILY,
+    hash_expire::FAMILY,
+    lists::FAMILY,
+    sets::FAMILY,
+    transactions::FAMILY,
+];
