@@ -70,7 +70,7 @@ fn unimplemented_commands_are_unknown() {
         (&["PiNg"][..], "found ping"),
         (&["GET", "k"], "found get"),
         (&["GET"], "arity get"),
-        (&["lpush", "a", "b"], "ERR unknown command 'lpush', with args beginning with: 'a' 'b' "),
+        (&["nosuch", "a", "b"], "ERR unknown command 'nosuch', with args beginning with: 'a' 'b' "),
         (&["CONFIG", "GET", "x"], "found config|get"),
         (&["config", "get"], "arity config|get"),
         (&["config", "set", "a", "b"], "unknown sub of config"),
