@@ -20,6 +20,7 @@ mod collections;
 mod context;
 mod counters;
 mod databases;
+mod dump;
 mod effects;
 mod error;
 mod expire;

@@ -42,6 +42,7 @@ const FAMILIES: &[&[Row]] = &[
     object::TABLE,
     blocking_lists::TABLE,
     databases::TABLE,
+    crate::dump::TABLE,
     sets::TABLE,
     set_algebra::TABLE,
     hashes::TABLE,

@@ -3,6 +3,7 @@
 //! cannot show: log records, events, changed keys and the passing of time.
 
 mod coverage;
+mod dump;
 mod effects;
 mod time;
 

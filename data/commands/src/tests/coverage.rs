@@ -76,7 +76,7 @@ fn unimplemented_commands_are_unknown() {
         (&["config", "set", "a", "b"], "unknown sub of config"),
         (&["config"], "arity config"),
         (&["client", "id"], "ERR unknown command 'client', with args beginning with: 'id' "),
-        (&["restore-asking"], "ERR unknown command 'restore-asking', with args beginning with: "),
+        (&["restore-asking"], "arity restore-asking"),
         (&[""], "ERR unknown command '', with args beginning with: "),
     ] {
         assert_eq!(lookup(words), expected);
