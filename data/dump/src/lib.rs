@@ -9,8 +9,10 @@
 //! data/replication (full syncs).
 
 mod load;
+mod packed;
 mod payload;
 mod save;
+mod stream;
 
 pub use load::{LoadContext, LoadError, Loaded, load};
 pub use payload::{RestoreError, payload, restore};

@@ -46,7 +46,7 @@ impl LoadError {
 }
 
 /// Loads the value of type `kind` that `bytes` start with.
-pub fn load(kind: RdbType, bytes: &[u8], cx: &LoadContext<'_>) -> Result<Loaded, LoadError> {
+pub fn load(kind: RdbType, bytes: &[u8], _cx: &LoadContext<'_>) -> Result<Loaded, LoadError> {
     let mut from = ValueReader::new(bytes);
     let typed = match kind {
         RdbType::String => {
@@ -55,6 +55,7 @@ pub fn load(kind: RdbType, bytes: &[u8], cx: &LoadContext<'_>) -> Result<Loaded,
                 other => Loaded::Str(other.into_bytes()),
             });
         }
+        RdbType::Stream | RdbType::Stream2 | RdbType::Stream3 => Typed::Stream(crate::stream::load(kind, &mut from)?),
         _ => return Err(LoadError::corrupt("not there yet")),
     };
     Ok(Loaded::Typed(typed))

@@ -34,6 +34,9 @@ fn kind_of_typed(typed: &Typed) -> RdbType {
     }
 }
 
-fn save_typed(_typed: &Typed, _out: &mut impl ValueOut) -> io::Result<()> {
-    Err(io::Error::other("a value of a type that cannot be saved yet"))
+fn save_typed(typed: &Typed, out: &mut impl ValueOut) -> io::Result<()> {
+    match typed {
+        Typed::Stream(value) => crate::stream::save(value, out),
+        _ => Err(io::Error::other("a value of a type that cannot be saved yet")),
+    }
 }
