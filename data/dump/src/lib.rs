@@ -8,11 +8,13 @@
 //! Not here: keys, expire times, files (base/formats), where values are stored. Called by data/commands (DUMP, RESTORE) and
 //! data/replication (full syncs).
 
+mod list;
 mod load;
 mod packed;
 mod payload;
 mod save;
 mod stream;
+mod zset;
 
 pub use load::{LoadContext, LoadError, Loaded, load};
 pub use payload::{RestoreError, payload, restore};

@@ -46,7 +46,7 @@ impl LoadError {
 }
 
 /// Loads the value of type `kind` that `bytes` start with.
-pub fn load(kind: RdbType, bytes: &[u8], _cx: &LoadContext<'_>) -> Result<Loaded, LoadError> {
+pub fn load(kind: RdbType, bytes: &[u8], cx: &LoadContext<'_>) -> Result<Loaded, LoadError> {
     let mut from = ValueReader::new(bytes);
     let typed = match kind {
         RdbType::String => {
@@ -54,6 +54,12 @@ pub fn load(kind: RdbType, bytes: &[u8], _cx: &LoadContext<'_>) -> Result<Loaded
                 Text::Int(n) => Loaded::Int(n),
                 other => Loaded::Str(other.into_bytes()),
             });
+        }
+        RdbType::List | RdbType::ListZipList | RdbType::ListQuickList | RdbType::ListQuickList2 => {
+            Typed::List(crate::list::load(kind, &mut from, cx.limits)?)
+        }
+        RdbType::ZSet | RdbType::ZSet2 | RdbType::ZSetZipList | RdbType::ZSetListPack => {
+            Typed::ZSet(crate::zset::load(kind, &mut from, cx.limits)?)
         }
         RdbType::Stream | RdbType::Stream2 | RdbType::Stream3 => Typed::Stream(crate::stream::load(kind, &mut from)?),
         _ => return Err(LoadError::corrupt("not there yet")),

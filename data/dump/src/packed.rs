@@ -9,8 +9,7 @@ use pando_values::{Element, ListPack};
 use std::collections::HashSet;
 
 /// Most bytes that an entry of a listpack takes beside its text.
-#[allow(dead_code)]
-const ENTRY_OVERHEAD_MAX: usize = 10;
+pub(crate) const ENTRY_OVERHEAD_MAX: usize = 10;
 
 /// A string that is a listpack.
 pub(crate) fn list_pack(from: &mut ValueReader<'_>) -> Result<ListPack, LoadError> {

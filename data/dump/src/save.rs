@@ -27,7 +27,7 @@ fn kind_of_typed(typed: &Typed) -> RdbType {
     match typed {
         Typed::List(_) => RdbType::ListQuickList2,
         Typed::Set(_) => RdbType::Set,
-        Typed::ZSet(_) => RdbType::ZSet2,
+        Typed::ZSet(value) => crate::zset::kind(value),
         Typed::Hash(_) => RdbType::Hash,
         Typed::Stream(_) => RdbType::Stream3,
         _ => RdbType::String,
@@ -36,6 +36,8 @@ fn kind_of_typed(typed: &Typed) -> RdbType {
 
 fn save_typed(typed: &Typed, out: &mut impl ValueOut) -> io::Result<()> {
     match typed {
+        Typed::List(value) => crate::list::save(value, out),
+        Typed::ZSet(value) => crate::zset::save(value, out),
         Typed::Stream(value) => crate::stream::save(value, out),
         _ => Err(io::Error::other("a value of a type that cannot be saved yet")),
     }
