@@ -2,6 +2,7 @@
 //! What replication does to the data of its node, as an interface: [`crate::engine`] implements it for the real
 //! engine, tests with a map.
 
+use crate::image_out::ImageOut;
 use pando_formats::rdb::{RdbWriter, Record};
 use std::io;
 
@@ -58,8 +59,8 @@ pub enum WalkEnd {
 
 /// A walk under way. Dropping it ends it.
 pub trait DataWalk: Send {
-    /// Writes about `budget_bytes` of keys.
-    fn step(&mut self, budget_bytes: usize, to: &mut RdbWriter<Vec<u8>>) -> io::Result<WalkEnd>;
+    /// Writes about `budget_bytes` of keys, and waits for the output only while no lock is held.
+    fn step(&mut self, budget_bytes: usize, to: &mut RdbWriter<ImageOut>) -> io::Result<WalkEnd>;
     /// Bytes of old values that are kept for the walk.
     fn pending_bytes(&self) -> usize;
 }

@@ -3,9 +3,11 @@
 //! keyspace is in this file.
 
 use crate::data::{Applier, Data, DataWalk, Kept, WalkEnd};
+use crate::image_out::ImageOut;
 use crate::log::ReplicationLog;
+use pando_dump::{LoadContext, LoadError, Loaded};
 use pando_formats::rdb::{RdbValue, RdbWriter, Record};
-use pando_keyspace::{DbIndex, StrHint, Ttl, ValueRef, Walk};
+use pando_keyspace::{DbIndex, StrHint, Ttl, Typed, ValueRef, Walk};
 use pando_session::{ApplySession, ClientInfo, Engine, LogSink, Role, SERVER_VERSION};
 use pando_topology::Slot;
 use std::io;
@@ -123,13 +125,42 @@ impl Data for EngineData {
         let db = u16::try_from(record.db).ok().filter(|db| *db < self.0.keyspace.databases());
         let db = db.ok_or_else(|| format!("the image has database {}, which this node has not", record.db))?;
         let ttl = record.expire_at_ms.map_or(Ttl::Clear, Ttl::At);
+        // Decoded before the slot is locked: that may take a while.
+        let typed = match &record.value {
+            RdbValue::Raw { kind, bytes } => {
+                let limits = self.0.settings.load().limits;
+                let fail = |error: LoadError| {
+                    let key = String::from_utf8_lossy(&record.key);
+                    format!("the image has a bad {} at key {key:?}: {error}", kind.name())
+                };
+                match pando_dump::load(*kind, bytes, &LoadContext { limits: &limits, drop_due_before_ms: None }) {
+                    Ok(Loaded::Typed(typed)) => Some(typed),
+                    Ok(_) => None,
+                    // Old bugs of other servers left keys without elements.
+                    Err(LoadError::Empty) => return Ok(()),
+                    Err(error) => return Err(fail(error)),
+                }
+            }
+            _ => None,
+        };
         let mut locked = self.0.keyspace.lock_one(Slot::of_key(&record.key));
         let mut keys = locked.db(db);
-        match &record.value {
-            RdbValue::Int(n) => keys.set_int(&record.key, *n, ttl),
-            RdbValue::Str(s) => keys.set_str(&record.key, s, ttl, StrHint::Auto),
+        match (&record.value, typed) {
+            (_, Some(typed)) => keys.put_typed(&record.key, typed, ttl),
+            (RdbValue::Int(n), _) => keys.set_int(&record.key, *n, ttl),
+            (RdbValue::Str(s), _) => keys.set_str(&record.key, s, ttl, StrHint::Auto),
             _ => return Err("the image has a value of a type that is not supported".into()),
         };
+        if record.idle_s.is_some() || record.freq.is_some() {
+            drop(keys);
+            locked.set_now(unix_ms());
+            let mut keys = locked.db(db);
+            match (record.idle_s, record.freq) {
+                (_, Some(freq)) if self.0.settings.load().lfu => _ = keys.set_freq(&record.key, freq),
+                (Some(idle_s), _) if !self.0.settings.load().lfu => _ = keys.set_idle(&record.key, idle_s),
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -149,20 +180,54 @@ struct EngineWalk {
     walk: Walk,
 }
 
+/// A collection that is written when no lock is held. The copy shares its nodes with the original.
+struct Later {
+    db: DbIndex,
+    key: Vec<u8>,
+    value: Typed,
+    expire_at: Option<u64>,
+}
+
+/// Collections up to this size are written at once: copying them would cost as much.
+const AT_ONCE_BYTES: usize = 4096;
+
+fn write_typed(
+    to: &mut RdbWriter<ImageOut>,
+    db: DbIndex,
+    key: &[u8],
+    value: &Typed,
+    expire_at: Option<u64>,
+) -> io::Result<()> {
+    let value = ValueRef::Typed(value);
+    to.typed(u32::from(db), key, expire_at, pando_dump::kind_of(value), |to| pando_dump::save(value, to))
+}
+
 impl DataWalk for EngineWalk {
-    fn step(&mut self, budget_bytes: usize, to: &mut RdbWriter<Vec<u8>>) -> io::Result<WalkEnd> {
+    fn step(&mut self, budget_bytes: usize, to: &mut RdbWriter<ImageOut>) -> io::Result<WalkEnd> {
         let mut result = Ok(());
+        let mut later = Vec::new();
+        to.output_mut().hold();
         let is_done = self.walk.step(&self.engine.keyspace, budget_bytes, &mut |db, key, value, expire_at| {
             if result.is_ok() {
-                let db = u32::from(db);
                 result = match value {
-                    ValueRef::Int(n) => to.int(db, key, n, expire_at),
-                    ValueRef::Str(s) => to.string(db, key, s, expire_at),
+                    ValueRef::Int(n) => to.int(u32::from(db), key, n, expire_at),
+                    ValueRef::Str(s) => to.string(u32::from(db), key, s, expire_at),
+                    ValueRef::Typed(value) if value.heap_bytes() <= AT_ONCE_BYTES => {
+                        write_typed(to, db, key, value, expire_at)
+                    }
+                    ValueRef::Typed(value) => {
+                        later.push(Later { db, key: key.to_vec(), value: value.clone(), expire_at });
+                        Ok(())
+                    }
                     _ => Err(io::Error::other("a value of a type that cannot be written yet")),
                 };
             }
         });
         result?;
+        to.output_mut().release()?;
+        for Later { db, key, value, expire_at } in later {
+            write_typed(to, db, &key, &value, expire_at)?;
+        }
         Ok(match (self.walk.is_aborted(), is_done) {
             (true, _) => WalkEnd::Aborted,
             (false, true) => WalkEnd::Done,

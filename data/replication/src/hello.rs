@@ -18,6 +18,8 @@ pub struct ReplicaHello {
     pub capa_eof: bool,
     /// REPLCONF capa psync2: understands an id after +CONTINUE.
     pub capa_psync2: bool,
+    /// REPLCONF version: the major one of the server that asks.
+    pub major_version: u32,
 }
 
 impl ReplicaHello {
@@ -39,7 +41,11 @@ impl ReplicaHello {
                 b"ip-address" => self.ip_address = (!text.is_empty()).then(|| text.into_owned()),
                 b"capa" if value.eq_ignore_ascii_case(b"eof") => self.capa_eof = true,
                 b"capa" if value.eq_ignore_ascii_case(b"psync2") => self.capa_psync2 = true,
-                b"capa" | b"version" | b"rdb-only" | b"rdb-filter-only" | b"set-cluster-node-id" => {}
+                b"version" => {
+                    let major = text.split('.').next().and_then(|major| major.parse().ok());
+                    self.major_version = major.ok_or_else(|| format!("ERR Unrecognized version format: {text}"))?;
+                }
+                b"capa" | b"rdb-only" | b"rdb-filter-only" | b"set-cluster-node-id" => {}
                 _ => return Err(format!("ERR Unrecognized REPLCONF option: {}", String::from_utf8_lossy(name))),
             }
         }
@@ -70,6 +76,8 @@ mod tests {
         let mut hello = ReplicaHello::default();
         let args: [&[u8]; 7] = [b"REPLCONF", b"capa", b"eof", b"capa", b"psync2", b"listening-port", b"7000"];
         assert_eq!(hello.replconf(&args), Ok(()));
+        assert_eq!(hello.replconf(&[b"REPLCONF", b"version", b"9.1.2"]), Ok(()));
+        assert_eq!(hello.major_version, 9);
         assert!(hello.capa_eof && hello.capa_psync2 && hello.listening_port == 7000);
         assert!(hello.replconf(&[b"REPLCONF", b"nonsense", b"1"]).is_err());
         assert!(hello.replconf(&[b"REPLCONF", b"capa"]).is_err());

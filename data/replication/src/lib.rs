@@ -17,6 +17,7 @@ pub mod data;
 mod engine;
 mod hello;
 mod history;
+pub mod image_out;
 pub mod log;
 mod primary;
 mod replica;

@@ -20,21 +20,22 @@ pub struct RdbWriter<W: Write> {
     buf: Vec<u8>,
     crc: u64,
     db: Option<u32>,
+    is_valkey: bool,
 }
 
 impl<W: Write> RdbWriter<W> {
     /// Starts an image: writes the magic and version.
     pub fn new(out: W) -> RdbWriter<W> {
-        RdbWriter::start(out, format!("REDIS{VERSION_WRITTEN:04}"))
+        RdbWriter::start(out, format!("REDIS{VERSION_WRITTEN:04}"), false)
     }
 
     /// Starts an image of the version that only Valkey 9 takes, and that may hold fields with due times.
     pub fn new_valkey(out: W) -> RdbWriter<W> {
-        RdbWriter::start(out, format!("VALKEY{VERSION_VALKEY:03}"))
+        RdbWriter::start(out, format!("VALKEY{VERSION_VALKEY:03}"), true)
     }
 
-    fn start(out: W, magic: String) -> RdbWriter<W> {
-        let mut w = RdbWriter { out, buf: Vec::with_capacity(BUFFER_BYTES + 4096), crc: 0, db: None };
+    fn start(out: W, magic: String, is_valkey: bool) -> RdbWriter<W> {
+        let mut w = RdbWriter { out, buf: Vec::with_capacity(BUFFER_BYTES + 4096), crc: 0, db: None, is_valkey };
         w.buf.extend_from_slice(magic.as_bytes());
         w
     }
@@ -89,7 +90,7 @@ impl<W: Write> RdbWriter<W> {
         self.drain_if_large()
     }
 
-    /// One key whose value `write` puts, in the form of `kind`.
+    /// One key whose value `write` puts, in the form of `kind`. Refused when images of this version cannot hold it.
     pub fn typed(
         &mut self,
         db: u32,
@@ -98,6 +99,10 @@ impl<W: Write> RdbWriter<W> {
         kind: RdbType,
         write: impl FnOnce(&mut RdbWriter<W>) -> io::Result<()>,
     ) -> io::Result<()> {
+        if kind.code() >= RdbType::FOREIGN_FROM && !self.is_valkey {
+            let name = kind.name();
+            return Err(io::Error::other(format!("an image of version {VERSION_WRITTEN} cannot hold a {name}")));
+        }
         self.key_of(kind, db, key, expire_at_ms);
         write(self)?;
         self.drain_if_large()

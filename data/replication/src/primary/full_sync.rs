@@ -20,6 +20,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedWriteHalf;
 use tracing::info;
 
+/// The version of Valkey that brought fields that expire, and an image that can hold them.
+const FIELD_EXPIRY_SINCE: u32 = 9;
 /// How often a waiting replica gets an empty line.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
@@ -33,7 +35,7 @@ pub(crate) async fn give(core: &Arc<Core>, link: &ReplicaLink, down: &mut OwnedW
     };
     let cut = loop {
         // Somebody else's walk (a snapshot) may be under way too.
-        match payload::start(core) {
+        match payload::start(core, link.hello.major_version >= FIELD_EXPIRY_SINCE) {
             Ok(cut) => break cut,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 down.write_all(b"\n").await?;

@@ -4,6 +4,7 @@
 
 use pando_formats::aof::{AofItem, AofReader, encode_command};
 use pando_formats::rdb::{RdbValue, RdbWriter, Record};
+use pando_replication::image_out::ImageOut;
 use pando_replication::data::{Applier, Data, DataWalk, Kept, WalkEnd};
 use pando_replication::{ReplicaHello, ReplicaSocket, Replication, ReplicationConfig};
 use parking_lot::Mutex;
@@ -107,7 +108,7 @@ type Entry = ((u16, Vec<u8>), (Vec<u8>, Option<u64>));
 struct FakeWalk(Vec<Entry>);
 
 impl DataWalk for FakeWalk {
-    fn step(&mut self, budget_bytes: usize, to: &mut RdbWriter<Vec<u8>>) -> io::Result<WalkEnd> {
+    fn step(&mut self, budget_bytes: usize, to: &mut RdbWriter<ImageOut>) -> io::Result<WalkEnd> {
         let mut done = 0;
         while done < budget_bytes {
             let Some(((db, key), (value, expire_at))) = self.0.pop() else { return Ok(WalkEnd::Done) };
