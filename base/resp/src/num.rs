@@ -112,15 +112,24 @@ impl FloatBuf {
         Self { bytes: [0; 40], len: 0 }
     }
 
-    /// The shortest text that reads back as `value`, in the layout of Valkey's `fpconv`.
+    /// The shortest text that reads back as `value`, in the layout of Valkey's `fpconv`, but whole numbers in full.
     pub fn format(&mut self, value: f64) -> &str {
+        self.write(value, true)
+    }
+
+    /// [`format`](Self::format) with large whole numbers in the layout of `fpconv` as well.
+    pub fn format_shortest(&mut self, value: f64) -> &str {
+        self.write(value, false)
+    }
+
+    fn write(&mut self, value: f64, whole_in_full: bool) -> &str {
         self.len = 0;
         // Writing cannot fail: the longest layout is below 30 bytes.
-        let _ = self.write_float(value);
+        let _ = self.write_float(value, whole_in_full);
         std::str::from_utf8(&self.bytes[..self.len]).unwrap_or("")
     }
 
-    fn write_float(&mut self, value: f64) -> std::fmt::Result {
+    fn write_float(&mut self, value: f64, whole_in_full: bool) -> std::fmt::Result {
         if value.is_nan() {
             return self.write_str("nan");
         }
@@ -130,7 +139,10 @@ impl FloatBuf {
         if value == 0.0 && value.is_sign_negative() {
             return self.write_str("-0");
         }
-        if value.abs() <= INTEGER_MAX && value == value.trunc() {
+        if value == 0.0 {
+            return self.write_str("0");
+        }
+        if whole_in_full && value.abs() <= INTEGER_MAX && value == value.trunc() {
             return write!(self, "{}", value as i64);
         }
         if value < 0.0 {
@@ -180,7 +192,7 @@ pub fn format_f64(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{format_f64, parse_f64, parse_i64, parse_u64};
+    use super::{FloatBuf, format_f64, parse_f64, parse_i64, parse_u64};
 
     #[test]
     fn integers_are_strict() {
@@ -208,6 +220,22 @@ mod tests {
         assert_eq!(parse_u64(b"18446744073709551615"), Some(u64::MAX));
         assert_eq!(parse_u64(b"18446744073709551616"), None);
         assert_eq!(parse_u64(b"-1"), None);
+    }
+
+    #[test]
+    fn large_whole_numbers_in_both_layouts() {
+        for (value, full, shortest) in [
+            (0.0, "0", "0"),
+            (3.0, "3", "3"),
+            (-0.0, "-0", "-0"),
+            (1e7, "10000000", "10000000"),
+            (1e10, "10000000000", "1e+10"),
+            (123_456e10, "1234560000000000", "1.23456e+15"),
+            (0.5, "0.5", "0.5"),
+        ] {
+            let mut text = FloatBuf::new();
+            assert_eq!((text.format(value), FloatBuf::new().format_shortest(value)), (full, shortest));
+        }
     }
 
     #[test]

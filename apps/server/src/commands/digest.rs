@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! DEBUG DIGEST: a signature of the data that does not depend on their order, the same that Valkey computes. Two servers
-//! with the same data have the same one. Strings only, because there is nothing else yet.
+//! with the same data have the same one.
 
-use pando_keyspace::{DbIndex, IntText};
+use pando_keyspace::{DbIndex, IntText, Typed, ValueRef};
+use pando_resp::num::FloatBuf;
 use pando_session::Engine;
 use pando_topology::Slot;
+use pando_values::{Element, StreamEntries, StreamId};
 
 type Digest = [u8; 20];
 
@@ -60,11 +62,47 @@ fn mix(digest: &mut Digest, bytes: &[u8]) {
     *digest = sha1(digest);
 }
 
-fn mix_string(digest: &mut Digest, value: &[u8], has_ttl: bool) {
-    /// Number of the type `string`.
-    const STRING: u32 = 0;
-    mix(digest, &STRING.to_be_bytes());
-    mix(digest, value);
+fn mix_element(digest: &mut Digest, element: Element<'_>) {
+    mix(digest, element.as_bytes(&mut IntText::new()));
+}
+
+/// Adds a pair whose place among the others does not matter.
+fn add_pair(digest: &mut Digest, name: Element<'_>, mix_value: impl FnOnce(&mut Digest)) {
+    let mut pair = [0; 20];
+    mix_element(&mut pair, name);
+    mix_value(&mut pair);
+    add(digest, &pair);
+}
+
+fn mix_stream(digest: &mut Digest, entries: &StreamEntries) {
+    for entry in entries.range(StreamId::MIN, StreamId::MAX) {
+        mix(digest, format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+        for (field, value) in entry.fields() {
+            mix_element(digest, field);
+            mix_element(digest, value);
+        }
+    }
+}
+
+/// Mixes in a value: its type as a number, then its elements, in order where they have one. Fields that are past due are
+/// not there.
+fn mix_typed(digest: &mut Digest, value: &Typed, now_ms: u64) {
+    match value {
+        Typed::List(list) => list.iter().for_each(|element| mix_element(digest, element)),
+        Typed::ZSet(set) => set.iter().for_each(|(member, score)| {
+            add_pair(digest, member, |pair| mix(pair, FloatBuf::new().format_shortest(score).as_bytes()));
+        }),
+        Typed::Stream(stream) => mix_stream(digest, stream.entries()),
+        _ => {}
+    }
+}
+
+fn mix_value(digest: &mut Digest, value: ValueRef<'_>, has_ttl: bool, now_ms: u64) {
+    mix(digest, &(value.type_() as u32).to_be_bytes());
+    match value {
+        ValueRef::Typed(typed) => mix_typed(digest, typed, now_ms),
+        other => mix(digest, other.as_bytes(&mut IntText::default())),
+    }
     if has_ttl {
         add(digest, b"!!expire!!");
     }
@@ -75,20 +113,20 @@ fn hex(digest: &Digest) -> String {
 }
 
 /// Mixes in what is stored at a key; nothing if there is none.
-fn mix_value(engine: &Engine, db: DbIndex, key: &[u8], now_ms: u64, digest: &mut Digest) {
+fn mix_key(engine: &Engine, db: DbIndex, key: &[u8], now_ms: u64, digest: &mut Digest) {
     let mut locked = engine.keyspace.lock_one(Slot::of_key(key));
     locked.set_now(now_ms);
     let mut keys = locked.db(db);
     let has_ttl = keys.expire_at(key).flatten().is_some();
     if let Some(value) = keys.peek(key) {
-        mix_string(digest, value.as_bytes(&mut IntText::default()), has_ttl);
+        mix_value(digest, value, has_ttl, now_ms);
     }
 }
 
 /// The signature of one value, without its key; zeroes if there is none.
 pub(super) fn of_value(engine: &Engine, db: DbIndex, key: &[u8], now_ms: u64) -> String {
     let mut digest = [0; 20];
-    mix_value(engine, db, key, now_ms, &mut digest);
+    mix_key(engine, db, key, now_ms, &mut digest);
     hex(&digest)
 }
 
@@ -108,7 +146,7 @@ pub(super) fn of_all(engine: &Engine, now_ms: u64) -> String {
         for key in names {
             let mut digest = [0; 20];
             mix(&mut digest, &key);
-            mix_value(engine, db, &key, now_ms, &mut digest);
+            mix_key(engine, db, &key, now_ms, &mut digest);
             add(&mut all, &digest);
         }
     }
@@ -117,7 +155,8 @@ pub(super) fn of_all(engine: &Engine, now_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{hex, mix_string, sha1};
+    use super::{hex, mix_value, sha1};
+    use pando_keyspace::ValueRef;
 
     #[test]
     fn sha1_of_the_standard() {
@@ -136,7 +175,7 @@ mod tests {
             [("b", "b78559cd22bce6e6df712eb99ce7f3b08e8f8f1f"), ("5", "f8c2498ca74cdde7d02de23246736a661485b50e")]
         {
             let mut digest = [0; 20];
-            mix_string(&mut digest, value.as_bytes(), false);
+            mix_value(&mut digest, ValueRef::Str(value.as_bytes()), false, 0);
             assert_eq!(hex(&digest), expected);
         }
     }

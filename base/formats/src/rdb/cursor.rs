@@ -167,6 +167,12 @@ impl From<Stop> for ValueError {
     }
 }
 
+/// The number that a text starts with: Valkey reads such texts with C's `sscanf`, which does not mind what follows.
+fn number_in_front(text: &[u8]) -> Option<f64> {
+    let text = text.trim_ascii_start();
+    (1..=text.len()).rev().find_map(|len| std::str::from_utf8(&text[..len]).ok()?.parse().ok())
+}
+
 /// Reads the parts of one value that lies in memory.
 pub struct ValueReader<'a> {
     cursor: Cursor<'a>,
@@ -217,11 +223,8 @@ impl<'a> ValueReader<'a> {
             255 => f64::NEG_INFINITY,
             254 => f64::INFINITY,
             253 => f64::NAN,
-            len => {
-                let text = std::str::from_utf8(self.cursor.take(usize::from(len))?);
-                let text = text.map_err(|_| ValueError::Corrupt("a score is not a number"))?;
-                text.trim().parse().map_err(|_| ValueError::Corrupt("a score is not a number"))?
-            }
+            len => number_in_front(self.cursor.take(usize::from(len))?)
+                .ok_or(ValueError::Corrupt("a score is not a number"))?,
         })
     }
 
