@@ -13,6 +13,7 @@ mod load;
 mod packed;
 mod payload;
 mod save;
+mod set;
 mod stream;
 mod zset;
 

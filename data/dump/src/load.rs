@@ -61,6 +61,9 @@ pub fn load(kind: RdbType, bytes: &[u8], cx: &LoadContext<'_>) -> Result<Loaded,
         RdbType::ZSet | RdbType::ZSet2 | RdbType::ZSetZipList | RdbType::ZSetListPack => {
             Typed::ZSet(crate::zset::load(kind, &mut from, cx.limits)?)
         }
+        RdbType::Set | RdbType::SetIntSet | RdbType::SetListPack => {
+            Typed::Set(crate::set::load(kind, &mut from, cx.limits)?)
+        }
         RdbType::Stream | RdbType::Stream2 | RdbType::Stream3 => Typed::Stream(crate::stream::load(kind, &mut from)?),
         _ => return Err(LoadError::corrupt("not there yet")),
     };

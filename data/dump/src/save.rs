@@ -26,7 +26,7 @@ pub fn save(value: ValueRef<'_>, out: &mut impl ValueOut) -> io::Result<()> {
 fn kind_of_typed(typed: &Typed) -> RdbType {
     match typed {
         Typed::List(_) => RdbType::ListQuickList2,
-        Typed::Set(_) => RdbType::Set,
+        Typed::Set(value) => crate::set::kind(value),
         Typed::ZSet(value) => crate::zset::kind(value),
         Typed::Hash(_) => RdbType::Hash,
         Typed::Stream(_) => RdbType::Stream3,
@@ -37,6 +37,7 @@ fn kind_of_typed(typed: &Typed) -> RdbType {
 fn save_typed(typed: &Typed, out: &mut impl ValueOut) -> io::Result<()> {
     match typed {
         Typed::List(value) => crate::list::save(value, out),
+        Typed::Set(value) => crate::set::save(value, out),
         Typed::ZSet(value) => crate::zset::save(value, out),
         Typed::Stream(value) => crate::stream::save(value, out),
         _ => Err(io::Error::other("a value of a type that cannot be saved yet")),

@@ -89,6 +89,7 @@ fn mix_stream(digest: &mut Digest, entries: &StreamEntries) {
 fn mix_typed(digest: &mut Digest, value: &Typed, now_ms: u64) {
     match value {
         Typed::List(list) => list.iter().for_each(|element| mix_element(digest, element)),
+        Typed::Set(set) => set.iter().for_each(|member| add(digest, member.as_bytes(&mut IntText::new()))),
         Typed::ZSet(set) => set.iter().for_each(|(member, score)| {
             add_pair(digest, member, |pair| mix(pair, FloatBuf::new().format_shortest(score).as_bytes()));
         }),
