@@ -4,8 +4,8 @@
 
 use pando_formats::aof::{AofItem, AofReader, encode_command};
 use pando_formats::rdb::{RdbValue, RdbWriter, Record};
-use pando_replication::image_out::ImageOut;
 use pando_replication::data::{Applier, Data, DataWalk, Kept, WalkEnd};
+use pando_replication::image_out::ImageOut;
 use pando_replication::{ReplicaHello, ReplicaSocket, Replication, ReplicationConfig};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
