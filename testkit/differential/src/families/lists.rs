@@ -83,7 +83,7 @@ const PATTERNS: &[&str] = &[
     "TYPE K",
     "DEL K",
     "EXISTS K",
-    "SET string V",
+    "SET string [x|12|]",
     "GET K",
     "APPEND K V",
     "COPY K K REPLACE",
