@@ -6,6 +6,7 @@
 
 pub mod load;
 pub mod table;
+pub mod types;
 
 /// The middle value; the mean of the middle two of an even count; NaN of none.
 pub fn median(values: &[f64]) -> f64 {

@@ -37,6 +37,25 @@ pub enum Pin {
 /// # Errors
 /// What redis-benchmark printed.
 pub fn run(node: &Node, command: &str, load: Load, keys: u64, pin: Pin) -> Result<Figures, String> {
+    benchmark(node, &["-t", command, "-d", "80"], &[], load, keys, pin)
+}
+
+/// Runs a command of any words, in which `__rand_int__` is a number below `range`.
+///
+/// # Errors
+/// What redis-benchmark printed.
+pub fn run_command(node: &Node, words: &[&str], load: Load, range: u64, pin: Pin) -> Result<Figures, String> {
+    benchmark(node, &[], words, load, range, pin)
+}
+
+fn benchmark(
+    node: &Node,
+    options: &[&str],
+    words: &[&str],
+    load: Load,
+    range: u64,
+    pin: Pin,
+) -> Result<Figures, String> {
     let mut program = match pin {
         Pin::Nowhere => Command::new("redis-benchmark"),
         Pin::Cpu(cpu) => {
@@ -46,18 +65,20 @@ pub fn run(node: &Node, command: &str, load: Load, keys: u64, pin: Pin) -> Resul
         }
     };
     let (clients, pipeline) = (load.clients.to_string(), load.pipeline.to_string());
-    let (requests, keys, port) = (load.requests.to_string(), keys.to_string(), node.port.to_string());
-    program.args(["-h", "127.0.0.1", "-p", &port, "-t", command, "-d", "80", "--csv"]);
-    program.args(["-c", &clients, "-P", &pipeline, "-n", &requests, "-r", &keys]);
+    let (requests, range, port) = (load.requests.to_string(), range.to_string(), node.port.to_string());
+    program.args(["-h", "127.0.0.1", "-p", &port, "--csv"]).args(options);
+    program.args(["-c", &clients, "-P", &pipeline, "-n", &requests, "-r", &range]).args(words);
     let before = node.cpu_us();
     let output = program.stdin(Stdio::null()).output().map_err(|error| format!("redis-benchmark: {error}"))?;
     let cpu_us = (node.cpu_us() - before) as f64 / load.requests as f64;
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find(|line| line.starts_with(&format!("\"{}\"", command.to_uppercase())));
-    let line = line.ok_or_else(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))?;
-    let cells: Vec<f64> = line.split(',').map(|cell| cell.trim_matches('"').parse().unwrap_or(f64::NAN)).collect();
+    // A head line with the columns' names, then one line: the name in quotes, then figures.
+    let line = text.lines().find(|line| line.starts_with('"') && !line.starts_with("\"test\""));
+    let figures = line.and_then(|line| line[1..].split_once("\",")).map(|(_, figures)| figures);
+    let figures = figures.ok_or_else(|| format!("{text}{}", String::from_utf8_lossy(&output.stderr)))?;
+    let cells: Vec<f64> = figures.split(',').map(|cell| cell.trim_matches('"').parse().unwrap_or(f64::NAN)).collect();
     let cell = |index: usize| cells.get(index).copied().unwrap_or(f64::NAN);
-    Ok(Figures { cpu_us, requests_per_s: cell(1), p50_ms: cell(4), p99_ms: cell(6) })
+    Ok(Figures { cpu_us, requests_per_s: cell(0), p50_ms: cell(3), p99_ms: cell(5) })
 }
 
 /// Writes keys 0..count as redis-benchmark names them (`key:000000000012`), with 80-byte values, in pipelines. With a TTL
