@@ -27,7 +27,7 @@ const IDLE_SLEEP: Duration = Duration::from_secs(60);
 const MEASURE_PERIOD: Duration = Duration::from_millis(100);
 const MEASURE_PERIOD_NEAR: Duration = Duration::from_millis(20);
 /// The room that is kept free is what memory grows in this time.
-const LEAD: f64 = 0.025;
+const LEAD: f64 = 0.012;
 /// Parts of the limit that the room is at least (under growth) and at most.
 const HEADROOM_PART_MIN: u64 = 1000;
 const HEADROOM_PART_MAX: u64 = 50;

@@ -4,6 +4,7 @@
 //! A key past due is not live: reads do not see it, but it stays until somebody removes it. Nothing here touches
 //! watchers, the log or statistics: that is the commands' business. Called by `pando-commands`.
 
+use crate::clock::idle_since;
 use crate::entry::{Entry, FieldTimes, Header, Source, fields_of};
 use crate::keyspace::Keyspace;
 use crate::locked::State;
@@ -108,8 +109,8 @@ impl Db<'_> {
 
     /// Sets the time since the last access; false when the key is not live.
     pub fn set_idle(&mut self, key: &[u8], idle_s: u64) -> bool {
-        let seconds = (self.state.now_ms / 1000).saturating_sub(idle_s);
-        self.find_live(key).inspect(|entry| entry.set_access(seconds as u32)).is_some()
+        let access = idle_since(idle_s, self.state.now_ms);
+        self.find_live(key).inspect(|entry| entry.set_access(access)).is_some()
     }
 
     /// Sets the LFU counter; false when the key is not live.

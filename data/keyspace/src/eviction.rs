@@ -5,7 +5,7 @@
 //! into the pool is judged again before it goes, so a key that was used since stays. Not here: when and how much to
 //! evict, and who is told (the session). Called by `pando-session`.
 
-use crate::clock::random;
+use crate::clock::{TICK_MS, random};
 use crate::entry::Entry;
 use crate::keyspace::Keyspace;
 use crate::locked::LockedSlots;
@@ -294,8 +294,9 @@ fn score(policy: EvictionPolicy, keyspace: &Keyspace, entry: Entry, now_ms: u64)
     let access = keyspace.policy();
     match policy {
         EvictionPolicy::AllkeysLru | EvictionPolicy::VolatileLru => {
-            let used_s = (now_ms / 1000).saturating_sub(access.idle_s(entry.access(), now_ms));
-            u64::MAX - used_s
+            let used_ms = now_ms.saturating_sub(access.idle_ms(entry.access(), now_ms));
+            // Whole ticks, whatever the moment of the look.
+            u64::MAX - used_ms / TICK_MS
         }
         EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu => {
             255 - u64::from(access.freq(entry.access(), now_ms))
