@@ -16,6 +16,9 @@ use pando_topology::{SLOT_COUNT, Slot};
 
 /// Candidates that are remembered. Valkey remembers 16; more cost little and come closer to the true order.
 const POOL_LEN: usize = 32;
+/// Entries looked at for each that `maxmemory-samples` asks for: neighbours in a table, fetched at once, cost little, and
+/// twice as many come closer to the true order than Valkey does.
+const SAMPLES_FACTOR: usize = 2;
 /// Victims after which the slots are weighed again.
 const PLAN_USES: u32 = 4096;
 /// Samples and candidates that one victim may cost: bounds the work when hardly any key may go.
@@ -117,7 +120,7 @@ impl Evictor {
             self.pool.clear();
             self.plan_uses = 0;
         }
-        self.samples = samples.max(1);
+        self.samples = samples.max(1) * SAMPLES_FACTOR;
     }
 
     /// Evicts one key; `None` when none was found that may go. Takes one slot's lock at a time, each for a few entries:
