@@ -49,6 +49,12 @@ mod spec;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod zset_add;
+mod zset_args;
+mod zset_combine;
+mod zset_pop;
+mod zset_range;
+mod zset_read;
 
 pub use blocking::{Awaited, Block, owned_args, timeout_of_ms, timeout_of_seconds};
 pub use context::{Ctx, DataFn, ExecEnv};

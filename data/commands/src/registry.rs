@@ -11,6 +11,7 @@ use crate::{
     bitfield, bitmaps, bitop, blocking_lists, counters, databases, expire, get_set, hash_expire, hashes, keys, lcs,
     list_pops, lists, move_keys, object, ranges, scan, set,
 };
+use crate::{zset_add, zset_combine, zset_pop, zset_range, zset_read};
 use pando_resp::Args;
 
 /// One row of a family's table.
@@ -35,6 +36,11 @@ const FAMILIES: &[&[Row]] = &[
     bitfield::TABLE,
     lists::TABLE,
     list_pops::TABLE,
+    zset_add::TABLE,
+    zset_read::TABLE,
+    zset_range::TABLE,
+    zset_pop::TABLE,
+    zset_combine::TABLE,
     keys::TABLE,
     move_keys::TABLE,
     expire::TABLE,

@@ -57,3 +57,8 @@ fn transactions() {
 fn sets() {
     check_family("sets");
 }
+
+#[test]
+fn zsets() {
+    check_family("zsets");
+}

@@ -9,6 +9,7 @@ mod lists;
 mod sets;
 mod strings;
 mod transactions;
+mod zsets;
 
 /// What the generator draws from.
 pub struct Family {
@@ -33,4 +34,5 @@ pub const FAMILIES: &[Family] = &[
     lists::FAMILY,
     sets::FAMILY,
     transactions::FAMILY,
+    zsets::FAMILY,
 ];
