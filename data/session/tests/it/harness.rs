@@ -7,7 +7,7 @@ use pando_session::{
     ClientInfo, Engine, EngineConfig, LogSink, Mailbox, Message, Next, Session, SessionFn, Settings, Suspend,
     Unblocked, WorkerScratch,
 };
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 #[derive(Default)]
@@ -27,9 +27,10 @@ impl Mailbox for Post {
 pub struct Log {
     pub is_active: AtomicBool,
     pub records: Mutex<Vec<(u16, Vec<u8>)>>,
+    offset: AtomicU64,
 }
 
-pub struct LogHandle(Arc<Log>);
+pub struct LogHandle(pub Arc<Log>);
 
 impl LogSink for LogHandle {
     fn active(&self) -> bool {
@@ -38,13 +39,13 @@ impl LogSink for LogHandle {
     fn append(&self, db: u16, resp: &[u8]) -> u64 {
         let mut records = self.0.records.lock().unwrap();
         records.push((db, resp.to_vec()));
-        records.iter().map(|(_, bytes)| bytes.len() as u64).sum()
+        self.0.offset.fetch_add(resp.len() as u64, Relaxed) + resp.len() as u64
     }
     fn append_transaction(&self, db: u16, body: &[u8]) -> u64 {
         self.append(db, &[b"*1\r\n$5\r\nMULTI\r\n", body].concat())
     }
     fn offset(&self) -> u64 {
-        self.0.records.lock().unwrap().iter().map(|(_, bytes)| bytes.len() as u64).sum()
+        self.0.offset.load(Relaxed)
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod apply;
 mod blocking;
+mod blocking_stress;
 mod cluster;
 mod commands;
 mod eviction;

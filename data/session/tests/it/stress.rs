@@ -14,10 +14,10 @@ const BALANCE: i64 = 100;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A small generator, so that a run does not depend on anything else.
-struct Rng(u64);
+pub struct Rng(pub u64);
 
 impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -56,7 +56,7 @@ fn watched_transfer(client: &mut Client, rng: &mut Rng) {
 }
 
 /// Runs the closures on threads of their own, and fails if they do not end in time.
-fn run_all(jobs: Vec<Box<dyn FnOnce() + Send>>) {
+pub fn run_all(jobs: Vec<Box<dyn FnOnce() + Send>>) {
     let (done, finished) = mpsc::channel();
     let count = jobs.len();
     for job in jobs {
