@@ -55,6 +55,10 @@ fn general(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec) -> Result<(), 
             georadius_keys(args, keys);
             return Ok(());
         }
+        "xread" | "xreadgroup" => {
+            xread_keys(spec, args, keys);
+            return Ok(());
+        }
         _ => {}
     }
     for key_spec in spec.key_specs {
@@ -178,6 +182,23 @@ fn georadius_keys(args: Args<'_>, keys: &mut KeyVec) {
     if let Some(index) = store {
         keys.push(KeyPosition { index: index as u32, flags: KeyFlags(KeyFlags::OW.0 | KeyFlags::UPDATE.0) });
     }
+}
+
+/// XREAD and XREADGROUP: the first half of what follows STREAMS, the option; a group, consumer or key may have that name
+/// too. Nothing when the command is refused anyway.
+fn xread_keys(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec) {
+    let mut at = 1;
+    while at < args.len() && !args[at].eq_ignore_ascii_case(b"streams") {
+        at += match args[at] {
+            word if word.eq_ignore_ascii_case(b"group") => 3,
+            word if word.eq_ignore_ascii_case(b"noack") => 1,
+            // BLOCK and COUNT; anything else is refused.
+            _ => 2,
+        };
+    }
+    let streams = args.len().saturating_sub(at + 1) / 2;
+    let flags = spec.key_specs.first().map_or(KeyFlags(0), |key_spec| key_spec.flags);
+    keys.extend((at + 1..at + 1 + streams).map(|index| KeyPosition { index: index as u32, flags }));
 }
 
 /// Options of SORT before STORE and how many arguments follow each.

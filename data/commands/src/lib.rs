@@ -45,6 +45,17 @@ mod set;
 mod set_algebra;
 mod sets;
 mod spec;
+mod stream_add;
+mod stream_claim;
+mod stream_group;
+mod stream_ids;
+mod stream_info;
+mod stream_log;
+mod stream_pending;
+mod stream_range;
+mod stream_read;
+mod stream_read_group;
+mod stream_trim;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -12,6 +12,10 @@ use crate::{
     list_pops, lists, move_keys, object, ranges, scan, set,
 };
 use crate::{zset_add, zset_combine, zset_pop, zset_range, zset_read};
+use crate::{
+    stream_add, stream_claim, stream_group, stream_info, stream_pending, stream_range, stream_read, stream_read_group,
+    stream_trim,
+};
 use pando_resp::Args;
 
 /// One row of a family's table.
@@ -53,6 +57,15 @@ const FAMILIES: &[&[Row]] = &[
     set_algebra::TABLE,
     hashes::TABLE,
     hash_expire::TABLE,
+    stream_add::TABLE,
+    stream_trim::TABLE,
+    stream_range::TABLE,
+    stream_read::TABLE,
+    stream_read_group::TABLE,
+    stream_group::TABLE,
+    stream_pending::TABLE,
+    stream_claim::TABLE,
+    stream_info::TABLE,
 ];
 
 /// A number that the session layer chooses for a handler of its own.
