@@ -26,6 +26,7 @@ pub fn same(command: &Words, pando: &Value, valkey: &Value) -> bool {
         (b"HPTTL" | b"HEXPIRETIME" | b"HPEXPIRETIME", Value::Array(Some(ours)), Value::Array(Some(theirs))) => {
             all_near(ours, theirs, TIME_TOLERANCE_MS)
         }
+        (b"XPENDING" | b"XINFO", ours, theirs) => same_but_times(ours, theirs),
         // Order: Valkey promises none.
         (b"HKEYS" | b"HVALS", Value::Array(Some(ours)), Value::Array(Some(theirs))) => sorted(ours) == sorted(theirs),
         (b"HGETALL", Value::Map(ours), Value::Map(theirs)) => sorted_pairs(ours) == sorted_pairs(theirs),
@@ -99,6 +100,40 @@ fn sorted_chunks(values: &[Value]) -> Vec<String> {
     let mut texts: Vec<String> = values.chunks(2).map(|pair| format!("{pair:?}")).collect();
     texts.sort();
     texts
+}
+
+/// Names of pairs that tell a time or how long ago it was.
+const TIMES: [&[u8]; 4] = [b"idle", b"inactive", b"seen-time", b"active-time"];
+/// Later than this is a Unix time in milliseconds, not a count.
+const UNIX_MS_MIN: i64 = 1_000_000_000_000;
+
+/// The same, but for the times of consumers and pending entries.
+fn same_but_times(ours: &Value, theirs: &Value) -> bool {
+    let near = |ours: i64, theirs: i64| (ours - theirs).abs() <= TIME_TOLERANCE_MS;
+    let is_time = |name: &Value| matches!(name, Value::Bulk(Some(name)) if TIMES.contains(&name.as_slice()));
+    let same_pair = |name: &Value, ours: &Value, theirs: &Value| match (ours, theirs) {
+        (Value::Int(ours), Value::Int(theirs)) if is_time(name) => near(*ours, *theirs) && (*ours < 0) == (*theirs < 0),
+        _ => same_but_times(ours, theirs),
+    };
+    match (ours, theirs) {
+        (Value::Int(ours), Value::Int(theirs)) if *ours > UNIX_MS_MIN && *theirs > UNIX_MS_MIN => near(*ours, *theirs),
+        (Value::Array(Some(ours)), Value::Array(Some(theirs))) => {
+            // XPENDING: id, consumer, idle time, deliveries.
+            let is_pending = matches!(ours.as_slice(), [Value::Bulk(_), Value::Bulk(_), Value::Int(_), Value::Int(_)]);
+            let is_idle = |at: usize| at == 2 && is_pending;
+            ours.len() == theirs.len()
+                && ours.iter().zip(theirs).enumerate().all(|(at, (own, other))| match (own, other) {
+                    (Value::Int(own), Value::Int(other)) if is_idle(at) => near(*own, *other),
+                    _ if at > 0 => same_pair(&ours[at - 1], own, other),
+                    _ => same_but_times(own, other),
+                })
+        }
+        (Value::Map(ours), Value::Map(theirs)) => {
+            ours.len() == theirs.len()
+                && ours.iter().zip(theirs).all(|(own, other)| own.0 == other.0 && same_pair(&own.0, &own.1, &other.1))
+        }
+        _ => ours == theirs,
+    }
 }
 
 fn sorted(values: &[Value]) -> Vec<String> {

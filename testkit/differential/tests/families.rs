@@ -49,6 +49,11 @@ fn lists() {
 }
 
 #[test]
+fn streams() {
+    check_family("streams");
+}
+
+#[test]
 fn transactions() {
     check_family("transactions");
 }

@@ -7,6 +7,7 @@ mod hash_expire;
 mod hashes;
 mod lists;
 mod sets;
+mod streams;
 mod strings;
 mod transactions;
 mod zsets;
@@ -33,6 +34,7 @@ pub const FAMILIES: &[Family] = &[
     hash_expire::FAMILY,
     lists::FAMILY,
     sets::FAMILY,
+    streams::FAMILY,
     transactions::FAMILY,
     zsets::FAMILY,
 ];
