@@ -28,6 +28,7 @@ mod get_set;
 pub mod glob;
 mod hash_expire;
 mod hashes;
+mod hyperloglog;
 pub mod introspect;
 mod key_positions;
 mod keys;

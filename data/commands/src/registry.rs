@@ -4,6 +4,7 @@
 //! reference server without a handler is unknown, so COMMAND never promises what does not run.
 
 use crate::context::DataFn;
+use crate::hyperloglog;
 use crate::set_algebra;
 use crate::sets;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
@@ -54,6 +55,7 @@ const FAMILIES: &[&[Row]] = &[
     databases::TABLE,
     crate::dump::TABLE,
     sets::TABLE,
+    hyperloglog::TABLE,
     set_algebra::TABLE,
     hashes::TABLE,
     hash_expire::TABLE,

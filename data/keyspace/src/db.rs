@@ -282,6 +282,12 @@ impl Db<'_> {
         self.edit(key, suffix.len(), &mut |bytes| bytes.extend_from_slice(suffix))
     }
 
+    /// Lets `edit` change the string, made `raw`, as it likes; creates it when it is absent or past due. The TTL stays. The
+    /// new length, or `None` when the key holds another type.
+    pub fn edit_string(&mut self, key: &[u8], edit: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
+        self.edit(key, 0, edit)
+    }
+
     /// Lets `edit` change the string as a vector, which probably grows by `more` bytes.
     fn edit(&mut self, key: &[u8], more: usize, edit: &mut dyn FnMut(&mut Vec<u8>)) -> Option<usize> {
         let hash = self.state.hash_of(key);

@@ -8,6 +8,7 @@ mod collection;
 pub mod dict;
 mod encoding;
 mod hash;
+pub mod hll;
 pub mod intset;
 mod limits;
 mod list;

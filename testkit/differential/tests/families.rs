@@ -67,3 +67,8 @@ fn sets() {
 fn zsets() {
     check_family("zsets");
 }
+
+#[test]
+fn hyperloglog() {
+    check_family("hyperloglog");
+}

@@ -5,6 +5,7 @@ mod bitmaps;
 mod generic;
 mod hash_expire;
 mod hashes;
+mod hyperloglog;
 mod lists;
 mod sets;
 mod streams;
@@ -32,6 +33,7 @@ pub const FAMILIES: &[Family] = &[
     generic::FAMILY,
     hashes::FAMILY,
     hash_expire::FAMILY,
+    hyperloglog::FAMILY,
     lists::FAMILY,
     sets::FAMILY,
     streams::FAMILY,
