@@ -85,6 +85,8 @@ pub fn session_settings(values: &Values) -> Settings {
         lazyfree_lazy_expire: values.is_yes("lazyfree-lazy-expire"),
         lazyfree_lazy_server_del: values.is_yes("lazyfree-lazy-server-del"),
         lazyfree_lazy_user_del: values.is_yes("lazyfree-lazy-user-del"),
+        rdb_compression: values.is_yes("rdbcompression"),
+        rdb_version_relaxed: values.named("rdb-version-check") == "relaxed",
         lazyfree_lazy_user_flush: values.is_yes("lazyfree-lazy-user-flush"),
         enable_debug_command: values.named("enable-debug-command") != "no",
         extended_redis_compatibility: values.is_yes("extended-redis-compatibility"),

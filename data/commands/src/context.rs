@@ -33,6 +33,10 @@ pub struct ExecEnv {
     pub lazy_expire: bool,
     /// lazyfree-lazy-user-del: DEL frees in the background.
     pub lazy_user_del: bool,
+    /// rdbcompression: DUMP packs strings.
+    pub rdb_compression: bool,
+    /// rdb-version-check relaxed: RESTORE takes payloads of versions that are not known.
+    pub rdb_version_relaxed: bool,
     /// lazyfree-lazy-server-del: what a command deletes on the way is logged as UNLINK, not DEL.
     pub lazy_server_del: bool,
     /// lazyfree-lazy-user-flush: FLUSHALL without an option frees in the background.
@@ -63,6 +67,8 @@ impl Default for ExecEnv {
             no_touch: false,
             lazy_expire: true,
             lazy_user_del: true,
+            rdb_compression: true,
+            rdb_version_relaxed: false,
             lazy_server_del: true,
             lazy_user_flush: true,
             limits: Limits::default(),

@@ -16,8 +16,9 @@ use pando_resp::Args;
 pub(crate) const TABLE: &[Row] = &[row("dump", dump), row("restore", restore), row("restore-asking", restore)];
 
 fn dump(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
+    let compress = ctx.env.rdb_compression;
     ctx.with_value(args[1], Intent::Read, Access::Touch, |value, reply| match value {
-        Some(value) => reply.bulk(&payload(value)),
+        Some(value) => reply.bulk(&payload(value, compress)),
         None => reply.null(),
     });
     Ok(())
@@ -73,7 +74,8 @@ fn restore(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
         return Err(CommandError::text("ERR Invalid TTL value, must be >= 0"));
     }
     let cx = LoadContext { limits: &ctx.env.limits, drop_due_before_ms: None };
-    let value = pando_dump::restore(args[3], &cx).map_err(|error| CommandError::format(format!("ERR {error}")))?;
+    let value = pando_dump::restore(args[3], &cx, ctx.env.rdb_version_relaxed)
+        .map_err(|error| CommandError::format(format!("ERR {error}")))?;
     let due_ms = match ttl {
         0 => None,
         _ if options.is_absolute => Some(ttl as u64),
@@ -82,7 +84,8 @@ fn restore(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     let replaced = options.replace && !ctx.delete_if_expired(ctx.db, key) && ctx.current().remove(key);
     if due_ms.is_some_and(|due_ms| ctx.is_past(due_ms)) {
         if replaced {
-            ctx.rewrite(&[b"UNLINK", key]);
+            let verb: &[u8] = if ctx.env.lazy_server_del { b"UNLINK" } else { b"DEL" };
+            ctx.rewrite(&[verb, key]);
             ctx.changed(EventClass::GENERIC, "del", key);
         }
         ctx.reply.ok();

@@ -15,24 +15,27 @@ use std::io;
 const FOOTER: usize = 10;
 
 /// A buffer whose strings are compressed as Valkey does it, so that equal values give equal payloads.
-struct Packing(Vec<u8>);
+struct Packing {
+    bytes: Vec<u8>,
+    packs: bool,
+}
 
 impl ValueOut for Packing {
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.put(bytes)
+        self.bytes.put(bytes)
     }
 
     fn packs(&self) -> bool {
-        true
+        self.packs
     }
 }
 
-/// The payload of a value.
-pub fn payload(value: ValueRef<'_>) -> Vec<u8> {
-    let mut out = Packing(vec![kind_of(value).code()]);
+/// The payload of a value. `compress`: long strings are packed where that makes them shorter.
+pub fn payload(value: ValueRef<'_>, compress: bool) -> Vec<u8> {
+    let mut out = Packing { bytes: vec![kind_of(value).code()], packs: compress };
     // Memory takes everything.
     let _ = save(value, &mut out);
-    let mut bytes = out.0;
+    let mut bytes = out.bytes;
     bytes.extend_from_slice(&(VERSION_VALKEY as u16).to_le_bytes());
     let sum = crc64::update(0, &bytes);
     bytes.extend_from_slice(&sum.to_le_bytes());
@@ -48,14 +51,18 @@ pub enum RestoreError {
     /// Its type or its content is not valid; the reason is for logs.
     #[error("Bad data format")]
     Value(Option<LoadError>),
+    /// A payload of another product has a type that means something else there.
+    #[error("Unsupported foreign data type: {0}")]
+    Foreign(u8),
 }
 
-/// The value of a payload.
-pub fn restore(payload: &[u8], cx: &LoadContext<'_>) -> Result<Loaded, RestoreError> {
+/// The value of a payload. `any_version`: also of versions that are not known, at the caller's risk.
+pub fn restore(payload: &[u8], cx: &LoadContext<'_>, any_version: bool) -> Result<Loaded, RestoreError> {
     let (body, footer) = payload.split_last_chunk::<FOOTER>().ok_or(RestoreError::Footer)?;
     let version = u32::from(u16::from_le_bytes([footer[0], footer[1]]));
     // What lies between belongs to other products, with other types under the same numbers.
-    if !(1..=VERSION_WRITTEN).contains(&version) && version != VERSION_VALKEY {
+    let is_foreign = (VERSION_WRITTEN + 1..VERSION_VALKEY).contains(&version);
+    if version == 0 || ((is_foreign || version > VERSION_VALKEY) && !any_version) {
         return Err(RestoreError::Footer);
     }
     let sum = crc64::update(0, &payload[..payload.len() - 8]).to_le_bytes();
@@ -64,6 +71,9 @@ pub fn restore(payload: &[u8], cx: &LoadContext<'_>) -> Result<Loaded, RestoreEr
     }
     let (code, value) = body.split_first().ok_or(RestoreError::Value(None))?;
     let kind = RdbType::from_code(*code).ok_or(RestoreError::Value(None))?;
+    if is_foreign && *code >= RdbType::FOREIGN_FROM {
+        return Err(RestoreError::Foreign(*code));
+    }
     load(kind, value, cx).map_err(|error| RestoreError::Value(Some(error)))
 }
 
@@ -90,7 +100,7 @@ mod tests {
                 "001a6162636465666768696a6b6c6d6e6f707172737475767778797a50005131f6a535ae388d",
             ),
         ] {
-            assert_eq!(hex(&payload(value)), expected);
+            assert_eq!(hex(&payload(value, true)), expected);
         }
     }
 
@@ -98,13 +108,13 @@ mod tests {
     fn footers_are_checked() {
         let limits = Limits::default();
         let cx = LoadContext { limits: &limits, drop_due_before_ms: None };
-        let good = payload(ValueRef::Str(b"bar"));
-        assert!(matches!(restore(&good, &cx), Ok(Loaded::Str(s)) if s == b"bar"));
+        let good = payload(ValueRef::Str(b"bar"), true);
+        assert!(matches!(restore(&good, &cx, false), Ok(Loaded::Str(s)) if s == b"bar"));
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
-            assert!(restore(&bad, &cx).is_err(), "byte {at}");
-            assert!(restore(&good[..at], &cx).is_err(), "cut at {at}");
+            assert!(restore(&bad, &cx, false).is_err(), "byte {at}");
+            assert!(restore(&good[..at], &cx, false).is_err(), "cut at {at}");
         }
     }
 }

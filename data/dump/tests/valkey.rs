@@ -38,15 +38,16 @@ fn digest(client: &mut Client, key: &str) -> String {
 }
 
 fn load(bytes: &[u8]) -> Result<Loaded, RestoreError> {
-    restore(bytes, &LoadContext { limits: &Limits::default(), drop_due_before_ms: None })
+    restore(bytes, &LoadContext { limits: &Limits::default(), drop_due_before_ms: None }, false)
 }
 
 fn payload_of(value: &Loaded) -> Vec<u8> {
-    payload(match value {
+    let value = match value {
         Loaded::Int(n) => ValueRef::Int(*n),
         Loaded::Str(s) => ValueRef::Str(s),
         Loaded::Typed(typed) => ValueRef::Typed(typed),
-    })
+    };
+    payload(value, true)
 }
 
 /// Whether the order of the elements in this form is the same on every server.

@@ -20,6 +20,7 @@ mod history;
 pub mod image_out;
 pub mod log;
 mod primary;
+mod reload;
 mod replica;
 mod status;
 
@@ -158,6 +159,12 @@ impl Replication {
             self.core.set_history(History::new());
             self.core.kill_replicas();
         }
+    }
+
+    /// Writes all data out and loads them again (DEBUG RELOAD). On an error after the data were dropped, what was not loaded
+    /// is lost.
+    pub fn reload(&self) -> Result<(), String> {
+        reload::reload(&*self.core.engine, self.core.role.lock().is_none())
     }
 
     /// Connects to the primary again at once, if there is no link: something changed that makes it likely to succeed.

@@ -133,6 +133,8 @@ impl WorkerScratch {
             lazy_expire: settings.lazyfree_lazy_expire,
             lazy_server_del: settings.lazyfree_lazy_server_del,
             lazy_user_del: settings.lazyfree_lazy_user_del,
+            rdb_compression: settings.rdb_compression,
+            rdb_version_relaxed: settings.rdb_version_relaxed,
             lazy_user_flush: settings.lazyfree_lazy_user_flush,
             notify: settings.notify_keyspace_events,
             ..ExecEnv::default()

@@ -61,6 +61,10 @@ pub struct Settings {
     pub lazyfree_lazy_server_del: bool,
     /// `lazyfree-lazy-user-del`
     pub lazyfree_lazy_user_del: bool,
+    /// `rdbcompression`.
+    pub rdb_compression: bool,
+    /// `rdb-version-check` is `relaxed`.
+    pub rdb_version_relaxed: bool,
     /// `lazyfree-lazy-user-flush`
     pub lazyfree_lazy_user_flush: bool,
     /// DEBUG may be used.
@@ -115,6 +119,8 @@ impl Default for Settings {
             lazyfree_lazy_expire: true,
             lazyfree_lazy_server_del: true,
             lazyfree_lazy_user_del: true,
+            rdb_compression: true,
+            rdb_version_relaxed: false,
             lazyfree_lazy_user_flush: true,
             enable_debug_command: false,
             extended_redis_compatibility: false,

@@ -16,6 +16,8 @@ pub(super) const TABLE: &[Row] = &[("debug", debug)];
 
 const DENIED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local connection, otherwise you need to set this option in the configuration file, and then restart the server.";
 
+const NO_RELOAD: &str = "ERR Error trying to load the RDB dump, check server logs.";
+
 /// The double that Valkey's PROTOCOL replies with; near pi, but not pi.
 #[allow(clippy::approx_constant)]
 const PROTOCOL_DOUBLE: f64 = 3.141;
@@ -48,6 +50,8 @@ const HELP: &[&str] = &[
     "    Check that the key's value is a quicklist.",
     "QUICKLIST-PACKED-THRESHOLD <bytes>",
     "    Give longer list elements nodes of their own. Zero restores the default.",
+    "RELOAD",
+    "    Write all data out into an image in memory, drop them, and load the image.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Stop or start to delete keys as they fall due.",
     "SLEEP <seconds>",
@@ -107,6 +111,7 @@ fn debug(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         }
         (b"listpack", [key]) => structure(cx, key, Encoding::ListPack, "Listpack")?,
         (b"quicklist", [key] | [key, _]) => structure(cx, key, Encoding::QuickList, "Quicklist")?,
+        (b"reload", options) => reload(cx, options)?,
         // Settings of structures that we do not have.
         (
             b"dict-resizing"
@@ -140,6 +145,29 @@ fn structure(cx: &mut SessionCx<'_>, key: &[u8], encoding: Encoding, name: &str)
         return Err(CommandError::format(format!("ERR Not a {} encoded object.", encoding.name())));
     }
     cx.reply.simple(&format!("{name} structure printed on stdout"));
+    Ok(())
+}
+
+/// DEBUG RELOAD. Without files there is nothing that NOSAVE could load.
+fn reload(cx: &mut SessionCx<'_>, options: &[&[u8]]) -> Result<(), CommandError> {
+    for option in options {
+        match option.to_ascii_lowercase().as_slice() {
+            b"merge" | b"noflush" => {}
+            b"nosave" => return Err(CommandError::text(NO_RELOAD)),
+            _ => {
+                return Err(CommandError::text(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
+    }
+    let server = server_of(cx)?;
+    if let Err(error) = server.replication.inner().reload() {
+        tracing::warn!("DEBUG RELOAD: {error}");
+        return Err(CommandError::text(NO_RELOAD));
+    }
+    tracing::info!("DB reloaded by DEBUG RELOAD");
+    cx.reply.ok();
     Ok(())
 }
 
