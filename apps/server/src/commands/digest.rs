@@ -2,7 +2,7 @@
 //! DEBUG DIGEST: a signature of the data that does not depend on their order, the same that Valkey computes. Two servers
 //! with the same data have the same one.
 
-use pando_keyspace::{DbIndex, IntText, Typed, ValueRef};
+use pando_keyspace::{DbIndex, IntText, Typed, ValueRef, ValueType};
 use pando_resp::num::FloatBuf;
 use pando_session::Engine;
 use pando_topology::Slot;
@@ -98,8 +98,13 @@ fn mix_typed(digest: &mut Digest, value: &Typed, now_ms: u64) {
     }
 }
 
+/// Valkey's number of a type. Its modules stand before its streams.
+fn type_number(of: ValueType) -> u32 {
+    if of == ValueType::Stream { of as u32 + 1 } else { of as u32 }
+}
+
 fn mix_value(digest: &mut Digest, value: ValueRef<'_>, has_ttl: bool, now_ms: u64) {
-    mix(digest, &(value.type_() as u32).to_be_bytes());
+    mix(digest, &type_number(value.type_()).to_be_bytes());
     match value {
         ValueRef::Typed(typed) => mix_typed(digest, typed, now_ms),
         other => mix(digest, other.as_bytes(&mut IntText::default())),
