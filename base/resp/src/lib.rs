@@ -5,6 +5,7 @@
 //! Not here: sockets, buffers that are read into, commands. Called by everything that speaks to a
 //! client, a replica or a file that holds commands.
 
+mod grisu;
 mod inline;
 mod longdouble;
 mod parser;

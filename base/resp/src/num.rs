@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Numbers in text, by Valkey's rules: what clients send as arguments and what replies print.
 
+use crate::grisu::{self, DIGITS_MAX};
 use std::fmt::Write;
 
 /// Parses a signed integer as Valkey's `string2ll`: no sign `+`, no leading zeros, no spaces, not
@@ -112,7 +113,7 @@ impl FloatBuf {
         Self { bytes: [0; 40], len: 0 }
     }
 
-    /// The shortest text that reads back as `value`, in the layout of Valkey's `fpconv`, but whole numbers in full.
+    /// A text that reads back as `value`, nearly always the shortest, with the digits and in the layout of Valkey's `fpconv`, but whole numbers in full.
     pub fn format(&mut self, value: f64) -> &str {
         self.write(value, true)
     }
@@ -148,20 +149,12 @@ impl FloatBuf {
         if value < 0.0 {
             self.write_str("-")?;
         }
-        // Rust prints the shortest digits; only the layout is different.
-        let mut scientific = FloatBuf::new();
-        write!(scientific, "{:e}", value.abs())?;
-        let text = std::str::from_utf8(&scientific.bytes[..scientific.len]).unwrap_or("0e0");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
-        let exponent: i32 = exponent.parse().unwrap_or(0);
-        let mut digits = FloatBuf::new();
-        for part in mantissa.split('.') {
-            digits.write_str(part)?;
-        }
-        let digits = std::str::from_utf8(&digits.bytes[..digits.len]).unwrap_or("0");
-        let count = digits.len() as i32;
+        let mut digits = [0; DIGITS_MAX + 1];
         // value = digits * 10^power
-        let power = exponent - (count - 1);
+        let (count, power) = grisu::digits(value.abs(), &mut digits);
+        let digits = std::str::from_utf8(&digits[..count]).unwrap_or("0");
+        let count = count as i32;
+        let exponent = power + count - 1;
         if power >= 0 && exponent.abs() < count + 7 {
             self.write_str(digits)?;
             return (0..power).try_for_each(|_| self.write_str("0"));

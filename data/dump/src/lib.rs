@@ -8,6 +8,7 @@
 //! Not here: keys, expire times, files (base/formats), where values are stored. Called by data/commands (DUMP, RESTORE) and
 //! data/replication (full syncs).
 
+mod hash;
 mod list;
 mod load;
 mod packed;

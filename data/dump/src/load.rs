@@ -64,8 +64,10 @@ pub fn load(kind: RdbType, bytes: &[u8], cx: &LoadContext<'_>) -> Result<Loaded,
         RdbType::Set | RdbType::SetIntSet | RdbType::SetListPack => {
             Typed::Set(crate::set::load(kind, &mut from, cx.limits)?)
         }
+        RdbType::Hash | RdbType::Hash2 | RdbType::HashZipMap | RdbType::HashZipList | RdbType::HashListPack => {
+            Typed::Hash(crate::hash::load(kind, &mut from, cx)?)
+        }
         RdbType::Stream | RdbType::Stream2 | RdbType::Stream3 => Typed::Stream(crate::stream::load(kind, &mut from)?),
-        _ => return Err(LoadError::corrupt("not there yet")),
     };
     Ok(Loaded::Typed(typed))
 }

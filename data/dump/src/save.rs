@@ -28,7 +28,7 @@ fn kind_of_typed(typed: &Typed) -> RdbType {
         Typed::List(_) => RdbType::ListQuickList2,
         Typed::Set(value) => crate::set::kind(value),
         Typed::ZSet(value) => crate::zset::kind(value),
-        Typed::Hash(_) => RdbType::Hash,
+        Typed::Hash(value) => crate::hash::kind(value),
         Typed::Stream(_) => RdbType::Stream3,
         _ => RdbType::String,
     }
@@ -39,6 +39,7 @@ fn save_typed(typed: &Typed, out: &mut impl ValueOut) -> io::Result<()> {
         Typed::List(value) => crate::list::save(value, out),
         Typed::Set(value) => crate::set::save(value, out),
         Typed::ZSet(value) => crate::zset::save(value, out),
+        Typed::Hash(value) => crate::hash::save(value, out),
         Typed::Stream(value) => crate::stream::save(value, out),
         _ => Err(io::Error::other("a value of a type that cannot be saved yet")),
     }

@@ -93,6 +93,9 @@ fn mix_typed(digest: &mut Digest, value: &Typed, now_ms: u64) {
         Typed::ZSet(set) => set.iter().for_each(|(member, score)| {
             add_pair(digest, member, |pair| mix(pair, FloatBuf::new().format_shortest(score).as_bytes()));
         }),
+        Typed::Hash(hash) => hash.iter(now_ms).for_each(|field| {
+            add_pair(digest, field.name, |pair| mix_element(pair, field.value));
+        }),
         Typed::Stream(stream) => mix_stream(digest, stream.entries()),
         _ => {}
     }
