@@ -215,7 +215,9 @@ impl FieldTable {
             let name = self.dict.find_digest(digest, |_, stored| Cell::read(stored).is_past(now_ms));
             let Some(name) = name.map(<[u8]>::to_vec) else {
                 debug_assert!(false, "each record has a field");
-                self.dues.as_mut().map(|dues| dues.remove_first());
+                if let Some(dues) = self.dues.as_mut() {
+                    dues.remove_first();
+                }
                 continue;
             };
             self.remove(&name);
