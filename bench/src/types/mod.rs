@@ -3,6 +3,7 @@
 
 mod lists;
 mod run;
+mod streams;
 
 pub use run::{Memory, memory_of, speed_of};
 
@@ -52,4 +53,4 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[lists::FAMILY];
+pub const FAMILIES: &[Family] = &[lists::FAMILY, streams::FAMILY];
