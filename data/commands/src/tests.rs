@@ -5,6 +5,7 @@
 mod coverage;
 mod dump;
 mod effects;
+mod stream_effects;
 mod time;
 
 use crate::testing::check_golden;
