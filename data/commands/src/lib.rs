@@ -16,6 +16,7 @@ mod bitmaps;
 mod bitop;
 mod blocking;
 mod blocking_lists;
+mod blocking_zsets;
 mod collections;
 mod context;
 mod counters;

@@ -9,8 +9,8 @@ use crate::set_algebra;
 use crate::sets;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
 use crate::{
-    bitfield, bitmaps, bitop, blocking_lists, counters, databases, expire, get_set, hash_expire, hashes, keys, lcs,
-    list_pops, lists, move_keys, object, ranges, scan, set,
+    bitfield, bitmaps, bitop, blocking_lists, blocking_zsets, counters, databases, expire, get_set, hash_expire,
+    hashes, keys, lcs, list_pops, lists, move_keys, object, ranges, scan, set,
 };
 use crate::{
     stream_add, stream_claim, stream_group, stream_info, stream_pending, stream_range, stream_read, stream_read_group,
@@ -52,6 +52,7 @@ const FAMILIES: &[&[Row]] = &[
     scan::TABLE,
     object::TABLE,
     blocking_lists::TABLE,
+    blocking_zsets::TABLE,
     databases::TABLE,
     crate::dump::TABLE,
     sets::TABLE,

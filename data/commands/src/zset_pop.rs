@@ -38,7 +38,7 @@ impl End {
     }
 
     /// The command that the removal is logged as, where the client's own is not.
-    fn logged(self) -> &'static [u8] {
+    pub(crate) fn logged(self) -> &'static [u8] {
         match self {
             End::Min => b"ZPOPMIN",
             End::Max => b"ZPOPMAX",

@@ -354,11 +354,6 @@ impl LockedSlots<'_> {
         self.state.ready.extend(slots);
     }
 
-    /// Says that what is executed now was woken: its changes in place wake nobody, only keys that come and go do.
-    pub fn set_serving(&mut self, is_serving: bool) {
-        self.state.is_serving = is_serving;
-    }
-
     /// The next waiter for a ready key whom its present value concerns; `ready.after` advances.
     pub fn next_waiter(&mut self, ready: &mut ReadyKey) -> Option<Arc<Waiter>> {
         let holds = self.db(ready.db).peek(&ready.key).map(|value| value.type_());

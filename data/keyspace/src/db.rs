@@ -12,7 +12,8 @@ use crate::slot::SlotData;
 use crate::table::Place;
 use crate::{DbIndex, EditedTyped, Meta, OwnedEntry, SetOutcome, Ttl};
 use pando_values::{
-    Collection, EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, Typed, Value, ValueRef, ValueType, encode_str,
+    Collection, EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, StreamId, Typed, Value, ValueRef, ValueType,
+    encode_str,
 };
 use smallvec::SmallVec;
 
@@ -417,9 +418,11 @@ impl Db<'_> {
         // the keyspace.
         let typed = unsafe { entry.typed_mut() }?;
         let fields_before = fields_of(typed);
+        let awaited_before = awaited_of(typed);
         let result = edit(typed);
         let is_emptied = typed.is_empty() && typed.type_() != ValueType::Stream;
         let fields = fields_of(typed);
+        let is_awaited = awaited_of(typed) != awaited_before;
         let (db, now_ms) = (self.db, self.state.now_ms);
         let hash = (fields != fields_before).then(|| self.state.hash_of(key));
         let slot = self.slot(key);
@@ -433,7 +436,7 @@ impl Db<'_> {
         }
         if is_emptied {
             self.remove(key);
-        } else if !self.state.is_serving {
+        } else if is_awaited {
             self.note_change(key);
         }
         Some(EditedTyped { result, is_emptied })
@@ -509,5 +512,14 @@ pub(crate) fn meta_of(keyspace: &Keyspace, entry: Entry, now_ms: u64) -> Meta {
         lfu_freq: policy.freq(entry.access(), now_ms),
         // The table's share of one key at its usual load.
         bytes: entry.bytes() + 8,
+    }
+}
+
+/// What of a value in place may be what somebody waits for: a stream's last entry, and its groups, which may go away. A
+/// list or a sorted set is waited for only while it is not there.
+fn awaited_of(typed: &Typed) -> Option<(StreamId, usize)> {
+    match typed {
+        Typed::Stream(stream) => Some((stream.entries().last_id(), stream.groups().len())),
+        _ => None,
     }
 }

@@ -33,8 +33,6 @@ pub(crate) struct State {
     pub(crate) garbage: Vec<Garbage>,
     /// Slots with awaited keys that changed under this guard: see `blocked`.
     pub(crate) ready: VecDeque<u16>,
-    /// What is executed now was woken: changes in place wake nobody else.
-    pub(crate) is_serving: bool,
 }
 
 impl State {
@@ -106,7 +104,6 @@ impl<'a> LockedSlots<'a> {
                 hashed: HashedKey::NONE,
                 garbage: Vec::new(),
                 ready: VecDeque::new(),
-                is_serving: false,
             },
         }
     }

@@ -154,11 +154,9 @@ pub(crate) fn execute_waiter(
     w.env.is_woken = true;
     locked.set_now(now_ms);
     locked.set_no_touch(request.no_touch);
-    locked.set_serving(true);
     let args: SmallVec<[&[u8]; 8]> = request.args.iter().map(Vec::as_slice).collect();
     let mut ctx = Ctx { slots: locked, db: waiter.db, reply, effects: &mut w.effects, now_ms, env: &w.env };
     let result = (request.run)(&mut ctx, &args);
-    locked.set_serving(false);
     let goes_on = w.effects.block.take().is_some() && result.is_ok();
     if !goes_on {
         finish_call(engine, w, request.spec, result, start, reply);

@@ -369,3 +369,91 @@ fn a_pause_holds_back_what_is_left() {
     server.pump(&mut [&mut waiter]);
     assert_eq!(waiter.replies(), "[\"q\", \"1\"]");
 }
+
+#[test]
+fn sorted_sets_are_waited_for_beside_lists() {
+    let server = Server::new();
+    log_to(&server);
+    let mut least = block(&server, "BZPOPMIN z 0");
+    let mut of_list = block(&server, "BLPOP z 0");
+    let mut most = block(&server, "BZPOPMAX none z 0");
+    let mut many = block(&server, "BZMPOP 0 2 none z MIN COUNT 10");
+    let mut client = server.client();
+    client.check(&[("ZADD z 1 a 2 b 3 c 4 d", ":4"), ("EXISTS z", ":0"), ("RPUSH z x", ":1"), ("EXISTS z", ":0")]);
+    server.pump(&mut [&mut least, &mut of_list, &mut most, &mut many]);
+    assert_eq!(least.replies(), "[\"z\", \"a\", \"1\"]");
+    assert_eq!(most.replies(), "[\"z\", \"d\", \"4\"]");
+    assert_eq!(many.replies(), "[\"z\", [[\"b\", \"2\"], [\"c\", \"3\"]]]");
+    assert_eq!(of_list.replies(), "[\"z\", \"x\"]");
+    let expected =
+        ["0: ZADD z 1 a 2 b 3 c 4 d", "0: ZPOPMIN z", "0: ZPOPMAX z", "0: ZPOPMIN z 2", "0: RPUSH z x", "0: LPOP z"];
+    assert_eq!(server.logged(), expected);
+    client.check(&[
+        ("BZPOPMIN none -1", "-ERR timeout is negative"),
+        ("RPUSH l x", ":1"),
+        ("BZPOPMIN l 0", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ("BZMPOP 0 1 l MIDDLE", "-ERR syntax error"),
+        ("ZADD z 1 a", ":1"),
+        ("BZMPOP 0 1 z MIN", "[\"z\", [[\"a\", \"1\"]]]"),
+    ]);
+}
+
+#[test]
+fn streams_are_read_when_something_comes() {
+    let server = Server::new();
+    let mut client = server.client();
+    client.check(&[("XADD {s}1 1-1 a 1", "\"1-1\""), ("XGROUP CREATE {s}1 g $", "+OK")]);
+    let mut tail = block(&server, "XREAD BLOCK 0 STREAMS {s}1 {s}2 $ $");
+    let mut later = block(&server, "XREAD BLOCK 0 STREAMS {s}1 5-0");
+    let mut first = block(&server, "XREADGROUP GROUP g alice BLOCK 0 STREAMS {s}1 >");
+    let mut second = block(&server, "XREADGROUP GROUP g bob BLOCK 0 STREAMS {s}1 >");
+    client.check(&[("XADD {s}1 2-1 b 2", "\"2-1\"")]);
+    server.pump(&mut [&mut tail, &mut later, &mut first, &mut second]);
+    assert_eq!(tail.replies(), "[[\"{s}1\", [[\"2-1\", [\"b\", \"2\"]]]]]");
+    assert_eq!(first.replies(), "[[\"{s}1\", [[\"2-1\", [\"b\", \"2\"]]]]]");
+    assert!(later.is_blocked() && second.is_blocked());
+    assert_eq!(server.engine.keyspace.blocking_keys(), (1, 1));
+    client.check(&[("XADD {s}1 6-1 c 3", "\"6-1\"")]);
+    server.pump(&mut [&mut later, &mut second]);
+    assert_eq!(later.replies(), "[[\"{s}1\", [[\"6-1\", [\"c\", \"3\"]]]]]");
+    assert_eq!(second.replies(), "[[\"{s}1\", [[\"6-1\", [\"c\", \"3\"]]]]]");
+}
+
+#[test]
+fn a_group_that_goes_is_told() {
+    for (cause, expected) in [
+        ("DEL s", "-NOGROUP"),
+        ("SET s x", "-WRONGTYPE"),
+        ("FLUSHALL", "-NOGROUP"),
+        ("XGROUP DESTROY s g", "-NOGROUP"),
+        ("RENAME other s", "-NOGROUP"),
+        ("SWAPDB 0 1", "-NOGROUP"),
+        ("PEXPIREAT s 1", "-NOGROUP"),
+    ] {
+        let server = Server::new();
+        let mut client = server.client();
+        client.check(&[("XGROUP CREATE s g $ MKSTREAM", "+OK"), ("XADD other 1-1 a 1", "\"1-1\"")]);
+        let mut waiter = block(&server, "XREADGROUP GROUP g alice BLOCK 0 STREAMS s >");
+        let mut reader = block(&server, "XREAD BLOCK 0 STREAMS s 9-9");
+        client.run(cause);
+        server.pump(&mut [&mut waiter, &mut reader]);
+        let reply = waiter.replies();
+        assert!(reply.starts_with(expected), "{cause}: {reply}");
+        assert_eq!(reader.is_blocked(), true, "{cause}");
+        assert_eq!(server.engine.keyspace.blocking_keys(), (1, 0));
+    }
+}
+
+#[test]
+fn a_stream_on_another_slot_is_not_forgotten() {
+    let server = Server::new();
+    let mut client = server.client();
+    let mut waiter = block(&server, "XREAD BLOCK 0 STREAMS a b c 0 5-0 0");
+    client.check(&[("XADD b 1-1 x 1", "\"1-1\"")]);
+    server.pump(&mut [&mut waiter]);
+    assert!(waiter.is_blocked());
+    client.check(&[("XADD b 6-1 x 1", "\"6-1\"")]);
+    server.pump(&mut [&mut waiter]);
+    assert_eq!(waiter.replies(), "[[\"b\", [[\"6-1\", [\"x\", \"1\"]]]]]");
+    assert_eq!(server.engine.keyspace.blocking_keys(), (0, 0));
+}
