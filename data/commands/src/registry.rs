@@ -16,7 +16,7 @@ use crate::{
     stream_add, stream_claim, stream_group, stream_info, stream_pending, stream_range, stream_read, stream_read_group,
     stream_trim,
 };
-use crate::{zset_add, zset_combine, zset_pop, zset_range, zset_read};
+use crate::{geo, geo_search, zset_add, zset_combine, zset_pop, zset_range, zset_read};
 use pando_resp::Args;
 
 /// One row of a family's table.
@@ -46,6 +46,8 @@ const FAMILIES: &[&[Row]] = &[
     zset_range::TABLE,
     zset_pop::TABLE,
     zset_combine::TABLE,
+    geo::TABLE,
+    geo_search::TABLE,
     keys::TABLE,
     move_keys::TABLE,
     expire::TABLE,

@@ -7,6 +7,7 @@
 mod collection;
 pub mod dict;
 mod encoding;
+pub mod geohash;
 mod hash;
 pub mod hll;
 pub mod intset;

@@ -72,3 +72,8 @@ fn zsets() {
 fn hyperloglog() {
     check_family("hyperloglog");
 }
+
+#[test]
+fn geo() {
+    check_family("geo");
+}

@@ -3,6 +3,7 @@
 
 mod bitmaps;
 mod generic;
+mod geo;
 mod hash_expire;
 mod hashes;
 mod hyperloglog;
@@ -39,4 +40,5 @@ pub const FAMILIES: &[Family] = &[
     streams::FAMILY,
     transactions::FAMILY,
     zsets::FAMILY,
+    geo::FAMILY,
 ];
