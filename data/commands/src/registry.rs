@@ -12,11 +12,11 @@ use crate::{
     bitfield, bitmaps, bitop, blocking_lists, blocking_zsets, counters, databases, expire, get_set, hash_expire,
     hashes, keys, lcs, list_pops, lists, move_keys, object, ranges, scan, set,
 };
+use crate::{geo, geo_search, zset_add, zset_combine, zset_pop, zset_range, zset_read};
 use crate::{
     stream_add, stream_claim, stream_group, stream_info, stream_pending, stream_range, stream_read, stream_read_group,
     stream_trim,
 };
-use crate::{geo, geo_search, zset_add, zset_combine, zset_pop, zset_range, zset_read};
 use pando_resp::Args;
 
 /// One row of a family's table.
