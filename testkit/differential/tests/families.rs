@@ -34,6 +34,11 @@ fn generic_keys() {
 }
 
 #[test]
+fn dumps() {
+    check_family("dump");
+}
+
+#[test]
 fn hashes() {
     check_family("hashes");
 }

@@ -2,6 +2,7 @@
 //! The families of commands: one file and one line for each.
 
 mod bitmaps;
+mod dump;
 mod generic;
 mod geo;
 mod hash_expire;
@@ -31,6 +32,7 @@ pub struct Family {
 pub const FAMILIES: &[Family] = &[
     strings::FAMILY,
     bitmaps::FAMILY,
+    dump::FAMILY,
     generic::FAMILY,
     hashes::FAMILY,
     hash_expire::FAMILY,
