@@ -12,7 +12,7 @@
 //! slot of that table is locked, and never after `free` or `into_owned`. Not here: finding entries (`table`).
 
 use crate::slab::{self, BLOCK_LEN_MAX, Handle};
-use pando_values::{Encoding, Typed, Value, ValueRef, ValueType};
+use pando_values::{Encoding, Typed, Value, ValueRef, ValueType, size_class};
 
 const REPR: u8 = 3;
 const REPR_INT: u8 = 0;
@@ -461,9 +461,9 @@ impl Entry {
     /// Bytes of the block and of all it points to.
     pub(crate) fn bytes(self) -> usize {
         let layout = self.layout();
-        let key = if layout.flags & KEY_ON_HEAP != 0 { layout.key_len } else { 0 };
+        let key = if layout.flags & KEY_ON_HEAP != 0 { size_class(layout.key_len) } else { 0 };
         let value = match layout.flags & REPR {
-            REPR_HEAP => self.word(layout.value_at + 16) as usize,
+            REPR_HEAP => size_class(self.word(layout.value_at + 16) as usize),
             REPR_TYPED => self.typed().map_or(0, Typed::heap_bytes),
             _ => 0,
         };

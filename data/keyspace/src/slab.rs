@@ -26,7 +26,7 @@ const HUGE_LEN: usize = 2 << 20;
 const HUGE_FROM: usize = 32 << 20;
 const RESERVE_MIN: usize = 64 << 30;
 const MAGAZINE_LEN: usize = 32;
-const REFILL_LEN: usize = MAGAZINE_LEN / 2;
+const MAGAZINE_BYTES: usize = 4 * 1024;
 const NO_PAGE: u32 = u32::MAX;
 const NO_BLOCK: u16 = u16::MAX;
 const HANDLE_BITS: u32 = 40;
@@ -77,6 +77,15 @@ fn class_of(len: usize) -> usize {
     len.div_ceil(GRAIN) - 1
 }
 
+/// Blocks that a thread keeps of a class: fewer of large ones, because all threads keep some of all classes.
+#[inline]
+const fn magazine_len(class: usize) -> usize {
+    let fitting = MAGAZINE_BYTES / ((class + 1) * GRAIN);
+    if fitting < MAGAZINE_LEN { fitting } else { MAGAZINE_LEN }
+}
+
+const _: () = assert!(magazine_len(CLASSES - 1) >= 4);
+
 /// A block of at least `len` bytes (1 to `BLOCK_LEN_MAX`), with undefined contents.
 #[inline]
 pub(crate) fn alloc(len: usize) -> Handle {
@@ -84,7 +93,7 @@ pub(crate) fn alloc(len: usize) -> Handle {
     let taken = MAGAZINES.try_with(|magazines| {
         let magazine = &mut magazines.borrow_mut().0[class];
         if magazine.is_empty() {
-            slab().take(class, REFILL_LEN, magazine);
+            slab().take(class, magazine_len(class) / 2, magazine);
         }
         magazine.pop()
     });
@@ -108,11 +117,12 @@ pub(crate) unsafe fn free(block: Handle, len: usize) {
     let class = class_of(len);
     let kept = MAGAZINES.try_with(|magazines| {
         let magazine = &mut magazines.borrow_mut().0[class];
-        if magazine.len() >= MAGAZINE_LEN {
+        let len = magazine_len(class);
+        if magazine.len() >= len {
             // The oldest go back: the newest are still in the cache.
             // SAFETY: blocks in a magazine are free and of its class.
-            unsafe { slab().give(class, &magazine[..REFILL_LEN]) };
-            magazine.drain(..REFILL_LEN);
+            unsafe { slab().give(class, &magazine[..len / 2]) };
+            magazine.drain(..len / 2);
         }
         magazine.push(block);
     });
