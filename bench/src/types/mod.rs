@@ -3,6 +3,7 @@
 
 mod lists;
 mod run;
+mod sets;
 mod streams;
 
 pub use run::{Memory, memory_of, speed_of};
@@ -53,4 +54,4 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[lists::FAMILY, streams::FAMILY];
+pub const FAMILIES: &[Family] = &[lists::FAMILY, sets::FAMILY, streams::FAMILY];

@@ -5,6 +5,7 @@
 mod coverage;
 mod dump;
 mod effects;
+mod sets;
 mod stream_effects;
 mod time;
 
