@@ -3,18 +3,23 @@
 
 use pando_values::{FieldDict, KeyDict, random_below};
 use std::hint::black_box;
-use std::time::Instant;
+
+/// CPU time of this thread, nanoseconds: other processes do not count.
+fn cpu_ns() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
+}
 
 const COUNT: usize = 1_000_000;
 
 fn main() {
-    for width in [8, 32, 100] {
+    for width in [8, 32] {
         let keys: Vec<String> = (0..COUNT).map(|n| format!("{n:0width$}")).collect();
         let order: Vec<usize> = (0..COUNT).map(|_| random_below(COUNT)).collect();
         let timed = |what: &str, run: &mut dyn FnMut()| {
-            let start = Instant::now();
+            let start = cpu_ns();
             run();
-            println!("{width:4} {what:<10} {:6.1} ns", start.elapsed().as_nanos() as f64 / COUNT as f64);
+            println!("{width:4} {what:<10} {:6.1} ns", (cpu_ns() - start) / COUNT as f64);
         };
         let mut dict = KeyDict::new();
         timed("insert", &mut || keys.iter().for_each(|key| assert!(dict.insert_new(key.as_bytes(), &[]))));
@@ -22,7 +27,11 @@ fn main() {
         timed("found", &mut || order.iter().for_each(|&n| assert!(dict.contains(keys[n].as_bytes()))));
         timed("not found", &mut || order.iter().for_each(|n| assert!(!dict.contains(&n.to_ne_bytes()[..7]))));
         timed("iterate", &mut || assert_eq!(dict.iter().count(), COUNT));
-        timed("random", &mut || (0..COUNT).for_each(|_| drop(black_box(dict.random()))));
+        timed("random", &mut || {
+            (0..COUNT).for_each(|_| {
+                black_box(dict.random());
+            })
+        });
         let copy = dict.clone();
         timed("clone", &mut || drop(black_box(dict.clone())));
         timed("remove", &mut || keys.iter().for_each(|key| assert!(dict.remove(key.as_bytes()))));
