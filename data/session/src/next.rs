@@ -24,6 +24,8 @@ pub enum Suspend {
         replicas: usize,
         /// The offset.
         offset: u64,
+        /// They must have it in their files (WAITAOF).
+        in_files: bool,
         /// Instant of [`crate::boot_ms`]; none: no limit.
         deadline_boot_ms: Option<u64>,
     },

@@ -439,7 +439,7 @@ fn a_group_that_goes_is_told() {
         server.pump(&mut [&mut waiter, &mut reader]);
         let reply = waiter.replies();
         assert!(reply.starts_with(expected), "{cause}: {reply}");
-        assert_eq!(reader.is_blocked(), true, "{cause}");
+        assert!(reader.is_blocked(), "{cause}");
         assert_eq!(server.engine.keyspace.blocking_keys(), (1, 0));
     }
 }
@@ -456,4 +456,22 @@ fn a_stream_on_another_slot_is_not_forgotten() {
     server.pump(&mut [&mut waiter]);
     assert_eq!(waiter.replies(), "[[\"b\", [[\"6-1\", [\"x\", \"1\"]]]]]");
     assert_eq!(server.engine.keyspace.blocking_keys(), (0, 0));
+}
+
+#[test]
+fn waitaof_knows_that_nobody_has_a_file() {
+    let server = Server::new();
+    let mut client = server.client();
+    client.check(&[
+        ("SET a 1", "+OK"),
+        ("WAITAOF 0 0 0", "[:0, :0]"),
+        ("WAITAOF 2 0 0", "-ERR value is out of range, value must between 0 and 1"),
+        ("WAITAOF 0 -1 0", "-ERR value is out of range, must be positive"),
+        ("WAITAOF 0 0 -1", "-ERR timeout is negative"),
+        ("WAITAOF 1 0 0", "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."),
+        ("WAITAOF 0 1 10", ""),
+    ]);
+    assert!(!client.finish_wait(false));
+    assert!(client.finish_wait(true));
+    assert_eq!(client.replies(), "[:0, :0]");
 }

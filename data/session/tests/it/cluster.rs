@@ -189,3 +189,59 @@ fn a_standalone_replica_redirects_capable_clients() {
         ("SET a 1", "-REDIRECT 10.0.0.1:7001"),
     ]);
 }
+
+#[test]
+fn clients_that_wait_follow_their_slot() {
+    let (server, mut client) = cluster(1);
+    client.check(&[("BLPOP a 0", UNSERVED), ("BLPOP b c 0", CROSSSLOT), ("BLPOP b 0", "")]);
+    // Something else changes: it goes on waiting.
+    server.engine.set_cluster(view(1));
+    server.pump(&mut [&mut client]);
+    assert!(client.is_blocked());
+    server.engine.set_cluster(view(2));
+    server.pump(&mut [&mut client]);
+    assert_eq!(client.replies(), "-MOVED 3300 10.0.0.1:7001");
+    server.engine.set_cluster(view(1));
+    client.check(&[("BLPOP b 0", "")]);
+    server.engine.set_cluster_ok(false);
+    server.pump(&mut [&mut client]);
+    assert_eq!(client.replies(), DOWN);
+    server.engine.set_cluster_ok(true);
+    client.check(&[("BLPOP b 0", "")]);
+    server.engine.set_cluster(None);
+    server.pump(&mut [&mut client]);
+    assert_eq!(client.replies(), UNSERVED);
+    assert_eq!(server.engine.keyspace.blocking_keys(), (0, 0));
+}
+
+#[test]
+fn readers_wait_on_replicas_and_writers_go_to_the_primary() {
+    let (server, mut client) = cluster(1);
+    let mut reader = server.client();
+    reader.check(&[("READONLY", "+OK"), ("XREAD BLOCK 0 STREAMS b $", "")]);
+    client.check(&[("BLPOP b 0", "")]);
+    server.engine.set_role(Role::Replica);
+    server.engine.set_cluster(view(3));
+    server.pump(&mut [&mut client, &mut reader]);
+    assert_eq!(client.replies(), "-MOVED 3300 10.0.0.1:7001");
+    assert!(reader.is_blocked());
+    let mut apply = pando_session::ApplySession::new(&server.engine);
+    server.engine.apply(&mut apply, &[b"XADD", b"b", b"1-1", b"f", b"v"]).unwrap();
+    server.pump(&mut [&mut reader]);
+    assert_eq!(reader.replies(), "[[\"b\", [[\"1-1\", [\"f\", \"v\"]]]]]");
+}
+
+#[test]
+fn without_a_lease_nobody_is_served() {
+    let (server, mut client) = cluster(1);
+    client.check(&[("BLPOP b 0", "")]);
+    server.engine.gate.set_lease_until(0);
+    let mut apply = pando_session::ApplySession::new(&server.engine);
+    server.engine.apply(&mut apply, &[b"RPUSH", b"b", b"1"]).unwrap();
+    let slot = Slot::of_key(b"b");
+    assert!(!server.engine.serve_slot(&mut client.worker, slot));
+    server.engine.gate.set_lease_until(u64::MAX);
+    assert!(server.engine.serve_slot(&mut client.worker, slot));
+    server.pump(&mut [&mut client]);
+    assert_eq!(client.replies(), "[\"b\", \"1\"]");
+}

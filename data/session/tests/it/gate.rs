@@ -99,7 +99,10 @@ fn wait_for_acknowledgements() {
     client.run("SET a 1");
     assert_eq!(client.run("WAIT 1 0"), "");
     assert!(
-        matches!(client.next, Next::Suspend(Suspend::Wait { replicas: 1, offset: 27, deadline_boot_ms: None })),
+        matches!(
+            client.next,
+            Next::Suspend(Suspend::Wait { replicas: 1, offset: 27, in_files: false, deadline_boot_ms: None })
+        ),
         "{:?}",
         client.next
     );
