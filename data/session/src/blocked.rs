@@ -161,6 +161,7 @@ impl Session {
     /// The client waits no longer; its waiter has been claimed.
     fn stop_waiting(&mut self, engine: &Engine, is_queued: bool) {
         let Some(waiter) = self.waiting.take() else { return };
+        self.count_command();
         let mut shared = self.shared.waiter.lock();
         *shared = None;
         self.shared.is_blocked.store(false, Relaxed);

@@ -109,6 +109,10 @@ impl Session {
         self.shared.proto.store(if proto == Proto::Resp3 { 3 } else { 2 }, Relaxed);
     }
 
+    pub(crate) fn count_command(&self) {
+        self.shared.commands.store(self.shared.commands.load(Relaxed) + 1, Relaxed);
+    }
+
     /// Executes one request and appends its reply to `out`. `w.refresh_time()` was called for the
     /// batch. See [`Next`] for what follows.
     pub fn execute(&mut self, engine: &Engine, w: &mut WorkerScratch, args: Args<'_>, out: &mut ReplyBuf) -> Next {
@@ -124,7 +128,10 @@ impl Session {
         }
         let next = self.dispatch(engine, w, args, out);
         w.hashed = HashedKey::NONE;
-        self.shared.commands.store(self.shared.commands.load(Relaxed) + 1, Relaxed);
+        // One that waits counts when it is done.
+        if self.waiting.is_none() {
+            self.count_command();
+        }
         let drop_reply = match mode {
             ReplyMode::On => false,
             ReplyMode::Off => self.reply_mode == ReplyMode::Off,

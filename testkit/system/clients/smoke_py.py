@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Smoke test of a Python client, unmodified: `smoke_py.py LIBRARY single|cluster PORT`."""
 
+import concurrent.futures
 import importlib
 import sys
 import time
@@ -53,6 +54,33 @@ def pubsub(client):
     subscriber.close()
 
 
+def blocking(client):
+    """Threads that wait for keys; each call of theirs has a connection of its own."""
+    client.delete("{py}:q", "{py}:r", "{py}:z", "{py}:s")
+    assert client.blpop(["{py}:q"], timeout=0.01) is None
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        taken = [threads.submit(client.blpop, ["{py}:r", "{py}:q"], 10) for _ in range(6)]
+        moved = threads.submit(client.blmove, "{py}:r", "{py}:q", 10, "LEFT", "RIGHT")
+        least = threads.submit(client.bzpopmin, ["{py}:z"], 10)
+        client.rpush("{py}:q", *range(5))
+        client.zadd("{py}:z", {"a": 1, "b": 2})
+        assert least.result()[:2] == (b"{py}:z", b"a") or list(least.result())[:2] == [b"{py}:z", b"a"]
+        # The mover or the last of the others gets it; what is moved goes to the other one.
+        client.rpush("{py}:r", 5)
+        if not moved.done():
+            concurrent.futures.wait(taken, timeout=0.5)
+        if not moved.done():
+            client.rpush("{py}:r", 6)
+        got = sorted(int(future.result()[1]) for future in taken)
+        assert len(set(got)) == 6, got
+        moved.result()
+        read = threads.submit(client.xread, {"{py}:s": "0"}, None, 10_000)
+        client.xadd("{py}:s", {"f": "v"}, id="1-1")
+        streams = read.result()
+        assert (list(streams.items()) if isinstance(streams, dict) else streams)[0][0] == b"{py}:s"
+    client.delete("{py}:q", "{py}:r", "{py}:z", "{py}:s")
+
+
 def single(library, port):
     for protocol in (2, 3):
         client = library.Redis(port=port, protocol=protocol) if hasattr(library, "Redis") else library.Valkey(port=port, protocol=protocol)
@@ -60,6 +88,7 @@ def single(library, port):
         strings(client)
         transactions(client)
         pubsub(client)
+        blocking(client)
         client.mset({"py:1": 1, "py:2": 2})
         assert client.mget("py:1", "py:2", "py:none") == [b"1", b"2", None]
         keys = set(client.scan_iter(match="py:[12]", count=100))
@@ -86,6 +115,7 @@ def cluster(library, port):
         assert client.get(f"py:c:{number}") == str(number).encode()
     assert sum(1 for _ in client.scan_iter(match="py:c:*", count=1000)) == 500
     strings(client)
+    blocking(client)
     pipe = client.pipeline()
     for number in range(100):
         pipe.get(f"py:c:{number}")
