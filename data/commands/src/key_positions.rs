@@ -27,6 +27,22 @@ pub enum KeyError {
     InvalidArguments,
 }
 
+/// Where the key is, for commands of the overwhelmingly common shape: one key at a fixed place.
+#[inline]
+pub fn sole_key(spec: &CommandSpec) -> Option<usize> {
+    match spec.key_specs {
+        [
+            KeySpec {
+                begin_search: BeginSearch::Index(index),
+                find_keys: FindKeys::Range { last_key: 0, .. },
+                flags,
+                ..
+            },
+        ] if !flags.has(KeyFlags::NOT_KEY) => Some(*index as usize),
+        _ => None,
+    }
+}
+
 /// Appends the keys of `args` to `keys`. Positions outside the arguments are an error; channels are not keys.
 #[inline]
 pub fn keys_of(spec: &CommandSpec, args: Args<'_>, keys: &mut KeyVec) -> Result<(), KeyError> {

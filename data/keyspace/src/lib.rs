@@ -10,6 +10,7 @@
 //! Called by `pando-commands`, `pando-session`, `pando-replication`.
 
 mod blocked;
+mod buckets;
 mod clock;
 mod compact;
 mod db;

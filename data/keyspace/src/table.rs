@@ -2,21 +2,23 @@
 //! The table of one database in one slot: linear hashing over 64-byte buckets of ten entries.
 //!
 //! It grows and shrinks by one bucket at a time, so there is neither a doubling spike nor a rehash. A full bucket
-//! continues in a chain of overflow buckets; entries of a chain are kept dense, so only the last bucket has gaps.
+//! continues in a chain of overflow buckets of four entries each, because what overflows is little; entries of a chain are
+//! kept dense, so only the last bucket has gaps.
 //! Cursors go through the hash's bits in reverse, which visits every entry that stays, whatever the size does meanwhile.
 //!
 //! Not here: locks, TTLs, accounting of entries. Called by `slot` and `db`.
 
+use crate::buckets::{
+    Buckets, Overflow, PER_BUCKET, PER_OVERFLOW, Primary, SEGMENT, Slots as _, View, ViewMut, find_tag, len_of,
+};
 use crate::entry::{Entry, prefetch};
 use crate::slab::Handle;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
 
-const PER_BUCKET: usize = 10;
-const SEGMENT: usize = 64;
 /// Entries per 100 places of primary buckets at which the table grows, and shrinks.
-const GROW_PERCENT: usize = 85;
+const GROW_PERCENT: usize = 95;
 const SHRINK_PERCENT: usize = 50;
 
 static HASHER: LazyLock<foldhash::quality::RandomState> = LazyLock::new(foldhash::quality::RandomState::default);
@@ -25,107 +27,6 @@ static HASHER: LazyLock<foldhash::quality::RandomState> = LazyLock::new(foldhash
 #[inline]
 pub(crate) fn hash_key(key: &[u8]) -> u32 {
     HASHER.hash_one(key) as u32
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Bucket {
-    tags: [u8; PER_BUCKET],
-    handles: [[u8; 5]; PER_BUCKET],
-    /// Number of the next overflow bucket plus one; zero ends the chain.
-    next: u32,
-}
-const _: () = assert!(size_of::<Bucket>() == 64);
-const EMPTY: Bucket = Bucket { tags: [0; PER_BUCKET], handles: [[0; 5]; PER_BUCKET], next: 0 };
-
-impl Bucket {
-    #[inline]
-    fn len(&self) -> usize {
-        self.tags.iter().position(|&tag| tag == 0).unwrap_or(PER_BUCKET)
-    }
-
-    #[inline]
-    fn entry(&self, index: usize) -> Entry {
-        Entry(Handle::from_bytes(self.handles[index]))
-    }
-}
-
-/// Buckets in one exactly grown array up to a segment, then in segments, so that growth never copies much.
-#[derive(Default)]
-#[repr(C)]
-struct Buckets {
-    len: u32,
-    first: Vec<Bucket>,
-    /// Small tables have none: eight bytes, so that a slot's counters share the cache lines of its table.
-    #[allow(clippy::box_collection, reason = "see above")]
-    more: Option<Box<Vec<Segment>>>,
-}
-
-type Segment = Box<[Bucket; SEGMENT]>;
-
-impl Buckets {
-    #[inline]
-    fn more(&self) -> &[Segment] {
-        self.more.as_ref().map_or(&[], |more| more)
-    }
-
-    #[inline]
-    fn get(&self, number: u32) -> &Bucket {
-        let number = number as usize;
-        if number < SEGMENT { &self.first[number] } else { &self.more()[number / SEGMENT - 1][number % SEGMENT] }
-    }
-
-    #[inline]
-    fn get_mut(&mut self, number: u32) -> &mut Bucket {
-        let number = number as usize;
-        if number < SEGMENT {
-            return &mut self.first[number];
-        }
-        let more = self.more.as_mut().expect("a table of this size has segments");
-        &mut more[number / SEGMENT - 1][number % SEGMENT]
-    }
-
-    fn push(&mut self) -> u32 {
-        let number = self.len;
-        if (number as usize) < SEGMENT {
-            if self.first.len() == self.first.capacity() {
-                // Four steps for each doubling: jemalloc's size classes, so that nothing is lost to rounding.
-                self.first.reserve_exact((self.first.len().checked_ilog2().map_or(1, |log| (1 << log) / 4)).max(1));
-            }
-            self.first.push(EMPTY);
-        } else if (number as usize).is_multiple_of(SEGMENT) {
-            self.more.get_or_insert_default().push(Box::new([EMPTY; SEGMENT]));
-        }
-        self.len += 1;
-        number
-    }
-
-    fn pop(&mut self) {
-        self.len -= 1;
-        let len = self.len as usize;
-        if len < SEGMENT {
-            self.first.truncate(len);
-            if self.first.capacity() > len + len / 4 + 1 {
-                self.first.shrink_to(len + len / 8);
-            }
-        } else if len.is_multiple_of(SEGMENT) {
-            let Some(more) = &mut self.more else { return };
-            more.pop();
-            if more.is_empty() {
-                self.more = None;
-            } else if more.capacity() > 64 && more.capacity() > more.len() * 4 {
-                more.shrink_to(more.len() * 2);
-            }
-        } else {
-            *self.get_mut(self.len) = EMPTY;
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.first.capacity() * size_of::<Bucket>()
-            + self.more().len() * SEGMENT * size_of::<Bucket>()
-            + self.more.as_ref().map_or(0, |more| more.capacity() * size_of::<usize>())
-    }
 }
 
 /// A place in the table; valid until the table changes its shape.
@@ -141,8 +42,8 @@ pub(crate) struct Place {
 #[repr(C)]
 pub(crate) struct Table {
     len: usize,
-    primary: Buckets,
-    overflow: Buckets,
+    primary: Buckets<Primary>,
+    overflow: Buckets<Overflow>,
 }
 
 #[inline]
@@ -173,7 +74,7 @@ pub(crate) fn bucket_at(first: *const u8, len: u32, hash: u32) -> Option<*const 
         return None;
     }
     let number = address(len, hash).1 as usize;
-    (number < SEGMENT).then(|| first.wrapping_add(number * size_of::<Bucket>()))
+    (number < SEGMENT).then(|| first.wrapping_add(number * size_of::<Primary>()))
 }
 
 fn next_cursor(cursor: u32, bits: u32) -> u32 {
@@ -195,16 +96,20 @@ impl Table {
     /// Bits of the hash that choose the bucket of `hash`, and the bucket.
     #[inline]
     fn address(&self, hash: u32) -> (u32, u32) {
-        address(self.primary.len, hash)
+        address(self.primary.len(), hash)
     }
     #[inline]
-    fn bucket(&self, primary: u32, overflow: u32) -> &Bucket {
-        if overflow == 0 { self.primary.get(primary) } else { self.overflow.get(overflow - 1) }
+    fn bucket(&self, primary: u32, overflow: u32) -> View<'_> {
+        if overflow == 0 { self.primary.get(primary).view() } else { self.overflow.get(overflow - 1).view() }
     }
 
     #[inline]
-    fn bucket_mut(&mut self, primary: u32, overflow: u32) -> &mut Bucket {
-        if overflow == 0 { self.primary.get_mut(primary) } else { self.overflow.get_mut(overflow - 1) }
+    fn bucket_mut(&mut self, primary: u32, overflow: u32) -> ViewMut<'_> {
+        if overflow == 0 {
+            self.primary.get_mut(primary).view_mut()
+        } else {
+            self.overflow.get_mut(overflow - 1).view_mut()
+        }
     }
 
     /// The first entry with the tag of `hash` in its bucket that `is_it` accepts.
@@ -213,21 +118,24 @@ impl Table {
         if self.len == 0 {
             return None;
         }
-        let primary = self.address(hash).1;
+        let number = self.address(hash).1;
         let tag = tag_of(hash);
-        let mut overflow = 0;
-        loop {
-            let bucket = self.bucket(primary, overflow);
-            for index in 0..PER_BUCKET {
+        let Primary(bucket) = self.primary.get(number);
+        let view = bucket.view();
+        if let Some(index) = find_tag(&bucket.tags, tag, |index| is_it(view.entry(index))) {
+            return Some(Place { primary: number, overflow: 0, index: index as u8 });
+        }
+        let mut overflow = bucket.next;
+        while overflow != 0 {
+            let bucket = self.bucket(number, overflow);
+            for index in 0..PER_OVERFLOW {
                 if bucket.tags[index] == tag && is_it(bucket.entry(index)) {
-                    return Some(Place { primary, overflow, index: index as u8 });
+                    return Some(Place { primary: number, overflow, index: index as u8 });
                 }
             }
             overflow = bucket.next;
-            if overflow == 0 {
-                return None;
-            }
         }
+        None
     }
 
     #[inline]
@@ -247,10 +155,12 @@ impl Table {
 
     /// Adds an entry whose key is not in the table.
     pub(crate) fn insert(&mut self, hash: u32, entry: Entry) {
-        if self.primary.len == 0 {
+        if self.primary.len() == 0 {
             self.primary.push();
         }
-        if (self.len + 1) * 100 > self.primary.len as usize * PER_BUCKET * GROW_PERCENT && self.primary.len < u32::MAX {
+        if (self.len + 1) * 100 > self.primary.len() as usize * PER_BUCKET * GROW_PERCENT
+            && self.primary.len() < u32::MAX
+        {
             self.split();
         }
         let primary = self.address(hash).1;
@@ -261,17 +171,16 @@ impl Table {
     fn append(&mut self, primary: u32, tag: u8, handle: [u8; 5]) {
         let mut overflow = 0;
         loop {
-            let bucket = self.bucket(primary, overflow);
-            let len = bucket.len();
-            if len < PER_BUCKET {
-                let bucket = self.bucket_mut(primary, overflow);
+            let bucket = self.bucket_mut(primary, overflow);
+            let len = len_of(bucket.tags);
+            if len < bucket.tags.len() {
                 bucket.tags[len] = tag;
                 bucket.handles[len] = handle;
                 return;
             }
-            if bucket.next == 0 {
+            if *bucket.next == 0 {
                 let number = self.overflow.push() + 1;
-                self.bucket_mut(primary, overflow).next = number;
+                *self.bucket_mut(primary, overflow).next = number;
             }
             overflow = self.bucket(primary, overflow).next;
         }
@@ -289,7 +198,7 @@ impl Table {
             (before, tail) = (tail, next);
         }
         let last_bucket = self.bucket_mut(place.primary, tail);
-        let last = last_bucket.len() - 1;
+        let last = len_of(last_bucket.tags) - 1;
         let (tag, handle) = (last_bucket.tags[last], last_bucket.handles[last]);
         let hole = self.bucket_mut(place.primary, place.overflow);
         hole.tags[usize::from(place.index)] = tag;
@@ -298,13 +207,13 @@ impl Table {
         last_bucket.tags[last] = 0;
         last_bucket.handles[last] = [0; 5];
         if last == 0 && tail != 0 {
-            self.bucket_mut(place.primary, before).next = 0;
+            *self.bucket_mut(place.primary, before).next = 0;
             self.free_overflow(tail - 1);
         }
         self.len -= 1;
         if self.len == 0 {
             *self = Table::default();
-        } else if self.primary.len > 1 && self.len * 100 < self.primary.len as usize * PER_BUCKET * SHRINK_PERCENT {
+        } else if self.primary.len() > 1 && self.len * 100 < self.primary.len() as usize * PER_BUCKET * SHRINK_PERCENT {
             self.merge();
         }
         removed
@@ -312,18 +221,18 @@ impl Table {
 
     /// Gives up an unlinked overflow bucket; the last one takes its number, so that the array has no holes.
     fn free_overflow(&mut self, number: u32) {
-        let last = self.overflow.len - 1;
+        let last = self.overflow.len() - 1;
         if number != last {
             let moved = *self.overflow.get(last);
-            let primary = self.address(hash_key(moved.entry(0).key())).1;
+            let primary = self.address(hash_key(moved.view().entry(0).key())).1;
             let mut overflow = 0;
             loop {
-                let bucket = self.bucket_mut(primary, overflow);
-                if bucket.next == last + 1 {
-                    bucket.next = number + 1;
+                let next = self.bucket_mut(primary, overflow).next;
+                if *next == last + 1 {
+                    *next = number + 1;
                     break;
                 }
-                overflow = bucket.next;
+                overflow = *next;
                 debug_assert_ne!(overflow, 0, "every overflow bucket is in the chain of its entries");
             }
             *self.overflow.get_mut(number) = moved;
@@ -348,7 +257,7 @@ impl Table {
             }
             numbers.push(overflow - 1);
         }
-        *self.primary.get_mut(primary) = EMPTY;
+        *self.primary.get_mut(primary) = Primary::EMPTY;
         // Descending: the bucket that moves into a gap is then never one of those that are to go.
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         for number in numbers {
@@ -358,7 +267,7 @@ impl Table {
     }
 
     fn split(&mut self) {
-        let count = self.primary.len;
+        let count = self.primary.len();
         let old = count - (1 << count.ilog2());
         let entries = self.drain(old);
         self.primary.push();
@@ -370,7 +279,7 @@ impl Table {
     }
 
     fn merge(&mut self) {
-        let last = self.primary.len - 1;
+        let last = self.primary.len() - 1;
         let entries = self.drain(last);
         self.primary.pop();
         let image = last - (1 << last.ilog2());
@@ -408,12 +317,12 @@ impl Table {
         let mut overflow = 0;
         loop {
             let bucket = self.bucket_mut(primary, overflow);
-            for index in 0..bucket.len() {
-                if let Some(moved) = relocate(bucket.entry(index)) {
+            for index in 0..len_of(bucket.tags) {
+                if let Some(moved) = relocate(Entry(Handle::from_bytes(bucket.handles[index]))) {
                     bucket.handles[index] = moved.0.to_bytes();
                 }
             }
-            overflow = bucket.next;
+            overflow = *bucket.next;
             if overflow == 0 {
                 break;
             }
@@ -422,11 +331,10 @@ impl Table {
     }
 
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(Entry)) {
-        for buckets in [&self.primary, &self.overflow] {
-            for number in 0..buckets.len {
-                let bucket = buckets.get(number);
-                (0..bucket.len()).for_each(|index| visit(bucket.entry(index)));
-            }
+        let primary = (0..self.primary.len()).map(|number| self.primary.get(number).view());
+        let overflow = (0..self.overflow.len()).map(|number| self.overflow.get(number).view());
+        for bucket in primary.chain(overflow) {
+            (0..bucket.len()).for_each(|index| visit(bucket.entry(index)));
         }
     }
 
@@ -435,7 +343,7 @@ impl Table {
         if self.len == 0 {
             return;
         }
-        let (buckets, mut left) = (u64::from(self.primary.len), count);
+        let (buckets, mut left) = (u64::from(self.primary.len()), count);
         // Empty buckets are rare; a bound keeps a table that has just shrunk a lot from costing more.
         for step in 0..buckets.min(count as u64 * 2 + 8) {
             let primary = ((random % buckets + step) % buckets) as u32;
@@ -467,7 +375,7 @@ impl Table {
         if self.len == 0 {
             return None;
         }
-        let count = u64::from(self.primary.len);
+        let count = u64::from(self.primary.len());
         for step in 0..count {
             let primary = ((random % count + step) % count) as u32;
             let mut entries = SmallVec::<[Entry; 32]>::new();
@@ -489,8 +397,8 @@ impl Table {
 
     /// Address of the first array of buckets and number of all primary ones, for [`bucket_at`].
     pub(crate) fn first_buckets(&self) -> (*mut u8, u32) {
-        let first = if self.len == 0 { std::ptr::null_mut() } else { self.primary.first.as_ptr().cast_mut().cast() };
-        (first, self.primary.len)
+        let first = if self.len == 0 { std::ptr::null_mut() } else { self.primary.first() };
+        (first, self.primary.len())
     }
 
     #[inline]
@@ -503,13 +411,12 @@ impl Table {
     #[inline]
     pub(crate) fn prefetch_entry(&self, hash: u32) {
         if self.len != 0 {
-            let bucket = self.primary.get(self.address(hash).1);
-            let tag = tag_of(hash);
-            for index in 0..PER_BUCKET {
-                if bucket.tags[index] == tag {
-                    bucket.entry(index).prefetch();
-                }
-            }
+            let Primary(bucket) = self.primary.get(self.address(hash).1);
+            let view = bucket.view();
+            find_tag(&bucket.tags, tag_of(hash), |index| {
+                view.entry(index).prefetch();
+                false
+            });
         }
     }
 }

@@ -79,6 +79,8 @@ fn is_allowed_when_subscribed(spec: &CommandSpec) -> bool {
 }
 
 impl Session {
+    /// Into its one caller, so that what it returns need not be copied right after it was written.
+    #[inline(always)]
     pub(crate) fn dispatch(
         &mut self,
         engine: &Engine,

@@ -12,7 +12,7 @@ use crate::serve::serve_ready;
 use crate::session::Session;
 use pando_commands::{
     CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of,
-    touches_all,
+    sole_key, touches_all,
 };
 use pando_keyspace::{DbIndex, Expired, HashedKey, Keyspace, LockedSlots, SlotUsage};
 use pando_resp::{Args, ReplyBuf, encode_command};
@@ -39,6 +39,10 @@ pub(crate) fn lock_scope(
 ) -> LockScope {
     if touches_all(spec) {
         return if in_exec || spec.flags.has(Flags::WRITE) { LockScope::All } else { LockScope::Listed };
+    }
+    if let Some(index) = sole_key(spec) {
+        slots.push(hashed.slot_of(args[index]));
+        return LockScope::Listed;
     }
     keys.clear();
     let is_known = keys_of(spec, args, keys).is_ok();
