@@ -95,13 +95,14 @@ impl Session {
             }
             None => lock_scope(spec, args, &w.hashed, &mut w.keys, &mut w.slots, false),
         };
+        self.prepare(engine, w, true);
         let mut locked = lock(&engine.keyspace, scope, &mut w.slots);
         if engine.gate.epoch() != epoch {
             return None;
         }
         let (before, reply_start) = (w.last, out.len());
         locked.set_hashed(w.hashed);
-        let result = self.run_handler(engine, w, &mut locked, run, args, true, out);
+        let result = self.run_handler(engine, w, &mut locked, run, args, out);
         // A command that waits is counted when it was served.
         let mut outcome = w.effects.block.is_none().then_some(result);
         self.settle(engine, w, &mut locked, args);
@@ -111,10 +112,12 @@ impl Session {
         }
         let usage_slot = if w.settings().cluster_slot_stats && w.slots.len() == 1 { Some(w.slots[0]) } else { None };
         // Others wait for the slot: clock and counters come after its release, unless they are needed before.
-        if (usage_slot.is_some() || locked.has_ready())
-            && let Some(result) = outcome.take()
-        {
-            finish_call(engine, w, spec, result, reply_start, out);
+        let is_counted_late = usage_slot.is_none() && outcome.is_some() && !locked.has_ready();
+        if !is_counted_late {
+            count_effects(w);
+            if let Some(result) = outcome.take() {
+                finish_call(engine, w, spec, result, reply_start, out);
+            }
         }
         if let Some(slot) = usage_slot {
             locked.add_usage(
@@ -130,6 +133,7 @@ impl Session {
         serve_ready(engine, w, &mut locked, &mut garbage);
         drop(locked);
         if let Some(result) = outcome {
+            count_effects(w);
             finish_call(engine, w, spec, result, reply_start, out);
         }
         if !garbage.is_empty() {
@@ -152,14 +156,22 @@ impl Session {
         out: &mut ReplyBuf,
     ) {
         let start = out.len();
-        let result = self.run_handler(engine, w, locked, run, args, may_block, out);
+        self.prepare(engine, w, may_block);
+        let result = self.run_handler(engine, w, locked, run, args, out);
         if w.effects.block.is_none() {
             finish_call(engine, w, spec, result, start, out);
         }
     }
 
+    /// What `run_handler` needs and what needs no locks. A change of role after it is seen by the epoch.
     #[inline]
-    #[allow(clippy::too_many_arguments)]
+    fn prepare(&self, engine: &Engine, w: &mut WorkerScratch, may_block: bool) {
+        w.effects.clear();
+        w.refresh_env(engine.gate.role() == Role::Primary, self.is_no_touch);
+        w.env.may_block = may_block;
+    }
+
+    #[inline]
     fn run_handler(
         &mut self,
         engine: &Engine,
@@ -167,22 +179,18 @@ impl Session {
         locked: &mut LockedSlots<'_>,
         run: DataFn,
         args: Args<'_>,
-        may_block: bool,
         out: &mut ReplyBuf,
     ) -> Result<(), CommandError> {
         let now_ms = w.now_ms();
-        w.effects.clear();
-        w.refresh_env(engine.gate.role() == Role::Primary, self.is_no_touch);
         // Under the lock: whoever watches a key of these slots registered before we got it.
         w.env.record_modified = engine.watchers.any();
-        w.env.may_block = may_block;
         locked.set_now(now_ms);
         locked.set_no_touch(self.is_no_touch);
         let mut ctx = Ctx { slots: locked, db: self.db, reply: out, effects: &mut w.effects, now_ms, env: &w.env };
         run(&mut ctx, args)
     }
 
-    /// What follows from the command in `w.effects`, under its locks.
+    /// What follows from the command in `w.effects`, under its locks. The caller counts the effects.
     #[inline]
     pub(crate) fn settle(
         &mut self,
@@ -191,7 +199,6 @@ impl Session {
         locked: &mut LockedSlots<'_>,
         args: Args<'_>,
     ) {
-        count_effects(w);
         let offset = append_effects(engine, w, self.db, args);
         if offset > 0 {
             self.last_write_offset = offset;

@@ -71,6 +71,8 @@ pub struct Worker {
     /// When suspended clients are to be looked at.
     due: suspended::Due,
     now_ms: u64,
+    /// When the turn of the connection that is served now is over.
+    turn_until_ms: u64,
     next_sweep_ms: u64,
     window: balance::Window,
     is_stopping: bool,
@@ -104,6 +106,7 @@ impl Worker {
             parked: Vec::new(),
             due: suspended::Due::default(),
             now_ms: os::monotonic_ms(),
+            turn_until_ms: 0,
             next_sweep_ms: 0,
             window: balance::Window::default(),
             is_stopping: false,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Receiving and executing requests of one connection. A turn is bounded in bytes, so that no client keeps the others
+//! Receiving and executing requests of one connection. A turn is bounded in bytes and in time, so that no client keeps the others
 //! waiting; requests that arrived together are parsed together, so that their keys can be fetched into the cache before
 //! the first one is executed.
 
@@ -18,6 +18,8 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) const READ_BYTES: usize = 64 * 1024;
 /// A connection that has received this much lets the others go first.
 const TURN_BYTES: usize = 256 * 1024;
+/// As is one that has executed requests for this long: little input can ask for much.
+const TURN_MS: u64 = 3;
 /// Requests parsed and prefetched together.
 const BATCH: usize = 32;
 /// A partial request shorter than this is moved to the shared buffer and back; a longer one grows in place.
@@ -38,14 +40,21 @@ impl Worker {
     /// Reads and executes what the client sent. The caller puts the connection back.
     pub(super) fn turn(&mut self, token: Token, connection: &mut Connection) {
         let mut left = TURN_BYTES;
+        self.turn_until_ms = self.scratch.now_ms() + TURN_MS;
         if !connection.input.is_empty() && connection.suspend.is_none() && connection.input_missing == 0 {
             // Requests that were held back behind a suspended one.
             let input = std::mem::take(&mut connection.input);
             let used = self.process(token, connection, &input);
             keep_rest(connection, input, used);
+            if has_more(connection) {
+                return self.queue_turn(token, connection);
+            }
         }
         while connection.is_readable && connection.fate == Fate::Open && connection.suspend.is_none() {
             let received = self.receive(token, connection);
+            if has_more(connection) {
+                return self.queue_turn(token, connection);
+            }
             match received {
                 Transfer::Bytes(count) if count >= left => {
                     if connection.is_readable && connection.fate == Fate::Open {
@@ -213,6 +222,10 @@ impl Worker {
             if needs_more {
                 break;
             }
+            if at < input.len() && self.scratch.now_ms() >= self.turn_until_ms {
+                connection.input_missing = 0;
+                break;
+            }
         }
         self.argv = recycle(argv);
         at
@@ -287,6 +300,14 @@ impl Worker {
         self.flush(token, connection);
         self.lend_output(connection);
     }
+}
+
+/// Whether the connection holds complete requests that could be executed, because its turn was over.
+fn has_more(connection: &Connection) -> bool {
+    connection.input_missing == 0
+        && !connection.input.is_empty()
+        && connection.fate == Fate::Open
+        && connection.suspend.is_none()
 }
 
 /// Keeps the bytes of the connection's own buffer that were not used.

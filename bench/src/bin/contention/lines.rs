@@ -164,6 +164,10 @@ fn read_trace(trace: impl std::io::Read, marks: &AtomicU64) -> Counts {
         let first = marks.load(SeqCst);
         let mark = address.wrapping_sub(first) / size_of::<Mark>() as u64;
         if first != 0 && address >= first && mark <= WORKERS_MAX as u64 {
+            // The exchange that stores a mark is shown as a load as well.
+            if *kind == b'L' {
+                continue;
+            }
             running = (mark < WORKERS_MAX as u64).then_some(mark as u8);
             begun += usize::from(running.is_some());
             if running.is_some() && begun == COMMANDS + 1 {
