@@ -48,7 +48,7 @@ pub(crate) fn parse<'a>(args: Args<'a>, reader: Reader, now_ms: u64) -> Result<R
             at += 1;
             options.count = usize::try_from(integer(args[at])?).unwrap_or(0);
         } else if left >= 1 && is_word(word, "STREAMS") {
-            if left % 2 != 0 {
+            if !left.is_multiple_of(2) {
                 let (name, symbol) = match reader {
                     Reader::Xread => ("xread", '$'),
                     Reader::Xreadgroup => ("xreadgroup", '>'),

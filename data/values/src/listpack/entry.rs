@@ -78,6 +78,15 @@ impl<'a> Element<'a> {
     }
 }
 
+/// What an element is to be made of.
+#[derive(Copy, Clone, Debug)]
+pub enum NewElement<'a> {
+    /// An integer.
+    Int(i64),
+    /// Bytes, stored as an integer where they are its canonical text.
+    Bytes(&'a [u8]),
+}
+
 /// An entry ready to be written: head, body, length.
 pub(super) struct Encoded<'a> {
     head: [u8; 9],
@@ -94,6 +103,14 @@ impl<'a> Encoded<'a> {
         match parse_canonical_i64(element) {
             Some(int) => Encoded::of_int(int),
             None => Encoded::of_str(element),
+        }
+    }
+
+    #[inline]
+    pub(super) fn of_new(element: NewElement<'a>) -> Encoded<'a> {
+        match element {
+            NewElement::Int(int) => Encoded::of_int(int),
+            NewElement::Bytes(bytes) => Encoded::of(bytes),
         }
     }
 

@@ -21,7 +21,7 @@ mod iter;
 mod raw;
 
 pub use check::InvalidListPack;
-pub use entry::Element;
+pub use entry::{Element, NewElement};
 pub use iter::Iter;
 
 use std::cmp::Ordering;
@@ -252,6 +252,21 @@ impl ListPack {
     #[inline]
     pub fn push_back_element(&mut self, element: Element<'_>) {
         self.insert_encoded(self.end(), &Encoded::of_element(element));
+    }
+
+    /// Appends several elements, with one change of the allocation. Goes over them twice.
+    pub fn push_back_all<'e>(&mut self, elements: impl Iterator<Item = NewElement<'e>> + Clone) {
+        let bytes = elements.clone().map(|element| Encoded::of_new(element).len()).sum();
+        let mut gap = self.open_gap(self.raw.len() - 1, bytes);
+        let mut count = 0;
+        for element in elements {
+            let encoded = Encoded::of_new(element);
+            let (own, rest) = gap.split_at_mut(encoded.len());
+            encoded.write_to(own);
+            gap = rest;
+            count += 1;
+        }
+        self.note_change(count);
     }
 
     /// Puts an element in front.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Valkey's bytes, a model, and hostile bytes.
 
-use super::{Element, ListPack, Pos};
+use super::{Element, ListPack, NewElement, Pos};
 
 struct Random(u64);
 
@@ -138,6 +138,20 @@ fn long_strings_have_long_heads_and_tails() {
         pack.push_back(&element);
         pack.push_front(b"1");
         check_against(&pack, &[b"1".to_vec(), element]);
+    }
+}
+
+#[test]
+fn several_elements_at_once_are_as_one_by_one() {
+    let mut random = Random(7);
+    let (mut one_by_one, mut at_once) = (ListPack::new(), ListPack::new());
+    for _ in 0..50 {
+        let elements: Vec<Vec<u8>> = (0..random.below(9)).map(|_| random.element()).collect();
+        elements.iter().for_each(|element| one_by_one.push_back(element));
+        one_by_one.push_back_int(elements.len() as i64);
+        let new = elements.iter().map(|element| NewElement::Bytes(element));
+        at_once.push_back_all(new.chain([NewElement::Int(elements.len() as i64)]));
+        assert_eq!(at_once.bytes(), one_by_one.bytes());
     }
 }
 

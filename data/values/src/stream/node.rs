@@ -11,7 +11,7 @@
 //!
 //! Not here: the order of nodes (`entries.rs`). Positions are those of the listpack.
 
-use crate::listpack::{Element, ListPack, Pos};
+use crate::listpack::{Element, ListPack, NewElement, Pos};
 use crate::size_class::size_class;
 
 use super::id::StreamId;
@@ -122,14 +122,10 @@ impl Node {
     pub(super) fn new(pairs: &[&[u8]]) -> Node {
         let field_count = pairs.len() / 2;
         let mut pack = ListPack::new();
-        pack.push_back_int(0);
-        pack.push_back_int(0);
-        pack.push_back_int(field_count as i64);
+        pack.push_back_all([0, 0, field_count as i64].map(NewElement::Int).into_iter());
         let first_field = pack.end();
-        for field in pairs.iter().step_by(2) {
-            pack.push_back(field);
-        }
-        pack.push_back_int(0);
+        let fields = pairs.iter().step_by(2).map(|field| NewElement::Bytes(field));
+        pack.push_back_all(fields.chain([NewElement::Int(0)]));
         let first = pack.end();
         Node { pack, live: 0, deleted: 0, field_count: field_count as u32, first_field, first }
     }
@@ -216,21 +212,16 @@ impl Node {
     pub(super) fn append(&mut self, master: StreamId, id: StreamId, pairs: &[&[u8]]) {
         let is_same = pairs.len() / 2 == self.field_count as usize
             && self.pack.iter_from(self.first_field).zip(pairs.iter().step_by(2)).all(|(own, field)| own.is(field));
-        let pack = &mut self.pack;
-        pack.push_back_int(if is_same { SAME_FIELDS } else { 0 });
-        pack.push_back_int(id.ms.wrapping_sub(master.ms) as i64);
-        pack.push_back_int(id.seq.wrapping_sub(master.seq) as i64);
+        let field_count = pairs.len() as i64 / 2;
+        let (ms, seq) = (id.ms.wrapping_sub(master.ms) as i64, id.seq.wrapping_sub(master.seq) as i64);
         if is_same {
-            for value in pairs.iter().skip(1).step_by(2) {
-                pack.push_back(value);
-            }
-            pack.push_back_int(pairs.len() as i64 / 2 + 3);
+            let head = [SAME_FIELDS, ms, seq].map(NewElement::Int);
+            let values = pairs.iter().skip(1).step_by(2).map(|value| NewElement::Bytes(value));
+            self.pack.push_back_all(head.into_iter().chain(values).chain([NewElement::Int(field_count + 3)]));
         } else {
-            pack.push_back_int(pairs.len() as i64 / 2);
-            for text in pairs {
-                pack.push_back(text);
-            }
-            pack.push_back_int(pairs.len() as i64 + 4);
+            let head = [0, ms, seq, field_count].map(NewElement::Int);
+            let body = pairs.iter().map(|text| NewElement::Bytes(text));
+            self.pack.push_back_all(head.into_iter().chain(body).chain([NewElement::Int(2 * field_count + 4)]));
         }
         self.set_counts(self.live + 1, self.deleted);
     }
