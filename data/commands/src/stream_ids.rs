@@ -141,20 +141,27 @@ pub(crate) fn reply_entry(reply: &mut ReplyBuf, entry: &StreamEntry<'_>) {
     }
 }
 
-/// Up to `count` entries as an array; zero for all.
+/// Up to `count` entries as an array; zero for all. `available` is how many there are, where that is known: the array then
+/// begins with its length at once, which spares moving a large reply.
 pub(crate) fn reply_entries<'e>(
     reply: &mut ReplyBuf,
     entries: impl Iterator<Item = StreamEntry<'e>>,
     count: usize,
-) -> usize {
+    available: Option<u64>,
+) {
+    let limit = if count == 0 { usize::MAX } else { count };
+    if let Some(available) = available {
+        reply.array(limit.min(available as usize));
+        entries.take(limit).for_each(|entry| reply_entry(reply, &entry));
+        return;
+    }
     let mark = reply.array_deferred();
     let mut written = 0;
-    for entry in entries.take(if count == 0 { usize::MAX } else { count }) {
+    for entry in entries.take(limit) {
         reply_entry(reply, &entry);
         written += 1;
     }
     reply.finish_array(mark, written);
-    written
 }
 
 /// A name within an error line.

@@ -83,7 +83,7 @@ fn full(stream: &Stream, count: usize, reply: &mut ReplyBuf) {
     reply.map(9);
     counters(entries, reply);
     reply.bulk(b"entries");
-    reply_entries(reply, entries.range(StreamId::MIN, StreamId::MAX), count);
+    reply_entries(reply, entries.range(StreamId::MIN, StreamId::MAX), count, Some(entries.len()));
     reply.bulk(b"groups");
     reply.array(stream.groups().len());
     for (name, group) in stream.groups() {

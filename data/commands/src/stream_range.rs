@@ -52,15 +52,15 @@ fn range(
         at += 2;
     }
     ctx.read(args[1], |stream: Option<&Stream>, reply| {
-        match (stream, direction) {
-            (None, _) => reply.array(0),
-            (Some(_), _) if count == Some(0) => reply.null_array(),
-            (Some(stream), Direction::Forward) => {
-                reply_entries(reply, stream.entries().range(start, end), count.unwrap_or(0));
-            }
-            (Some(stream), Direction::Back) => {
-                reply_entries(reply, stream.entries().range_back(start, end), count.unwrap_or(0));
-            }
+        let Some(entries) = stream.map(Stream::entries) else {
+            reply.array(0);
+            return Ok(());
+        };
+        let (available, limit) = (entries.len_if_all_within(start, end), count.unwrap_or(0));
+        match direction {
+            _ if count == Some(0) => reply.null_array(),
+            Direction::Forward => reply_entries(reply, entries.range(start, end), limit, available),
+            Direction::Back => reply_entries(reply, entries.range_back(start, end), limit, available),
         }
         Ok(())
     })

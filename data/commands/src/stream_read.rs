@@ -149,7 +149,9 @@ fn xread(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
                 return Ok(());
             };
             streams.start(reply, key);
-            reply_entries(reply, entries.range(id.next().unwrap_or_default(), StreamId::MAX), options.count);
+            let start = id.next().unwrap_or_default();
+            let available = entries.len_if_all_within(start, StreamId::MAX);
+            reply_entries(reply, entries.range(start, StreamId::MAX), options.count, available);
             Ok(())
         })?;
     }

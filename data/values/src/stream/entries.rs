@@ -185,6 +185,12 @@ impl StreamEntries {
         RangeBack { entries: self, at, here, start, end }
     }
 
+    /// How many entries lie from `start` to `end`, where that is all of them; `None` where they would have to be counted.
+    #[inline]
+    pub fn len_if_all_within(&self, start: StreamId, end: StreamId) -> Option<u64> {
+        (start <= self.first_id && self.last_id <= end).then_some(self.len)
+    }
+
     /// The entry with this id.
     pub fn get(&self, id: StreamId) -> Option<StreamEntry<'_>> {
         self.range(id, id).next()

@@ -147,4 +147,6 @@ const PATTERNS: &[&str] = &[
     "SET K V",
     "SET t V",
     "GET KS",
+    "DEBUG DIGEST",
+    "DEBUG DIGEST-VALUE KS",
 ];
