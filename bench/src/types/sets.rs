@@ -78,9 +78,10 @@ const SPEED: &[Speed] = &[
 ];
 
 const MEMORY: &[Shape] = &[
-    Shape { name: "intset of 100", fill: INTS },
-    Shape { name: "intset of 500", fill: Fill { keys: 5000, elements: 500, ..INTS } },
-    Shape { name: "listpack of 20 x 8 bytes", fill: Fill { keys: 50_000, ..PACKS } },
+    // So many keys that what every slot takes, used or not, weighs little.
+    Shape { name: "intset of 20", fill: Fill { keys: 200_000, elements: 20, batch: 20, ..INTS } },
+    Shape { name: "intset of 500", fill: Fill { keys: 20_000, elements: 500, ..INTS } },
+    Shape { name: "listpack of 20 x 8 bytes", fill: Fill { keys: 200_000, ..PACKS } },
     Shape { name: "table of 200 x 8 bytes", fill: Fill { keys: 5000, elements: 200, batch: 200, ..PACKS } },
     Shape { name: "table of a million, 8 bytes", fill: Fill { each: "{n8}", ..LARGE } },
     Shape { name: "table of a million, 32 bytes", fill: LARGE },

@@ -41,17 +41,23 @@ pub(super) fn raise(bytes: &mut [u8], register: usize, rank: u8) -> bool {
     true
 }
 
+/// Four registers as four bytes.
 #[inline]
-fn unpack(group: [u8; 3]) -> [u8; 4] {
-    let [a, b, c] = group;
-    [a & 63, (a >> 6 | b << 2) & 63, (b >> 4 | c << 4) & 63, c >> 2]
+fn unpack([a, b, c]: [u8; 3]) -> [u8; 4] {
+    let packed = u32::from_le_bytes([a, b, c, 0]);
+    let apart = packed & MASK | (packed & MASK << 6) << 2 | (packed & MASK << 12) << 4 | (packed & MASK << 18) << 6;
+    apart.to_le_bytes()
 }
 
 pub(super) fn histogram(bytes: &[u8], histogram: &mut [u32; 64]) {
+    count_groups(bytes.as_chunks::<3>().0.iter().map(|group| unpack(*group)), histogram);
+}
+
+/// Counts registers by rank.
+pub(super) fn count_groups(groups: impl Iterator<Item = [u8; 4]>, histogram: &mut [u32; 64]) {
     // Neighbours are counted apart, because equal registers in a row would wait for each other.
     let mut counts = [[0_u32; 64]; 4];
-    for group in bytes.as_chunks::<3>().0 {
-        let ranks = unpack(*group);
+    for ranks in groups {
         for (counts, rank) in counts.iter_mut().zip(ranks) {
             counts[(rank & 63) as usize] += 1;
         }
@@ -64,8 +70,13 @@ pub(super) fn histogram(bytes: &[u8], histogram: &mut [u32; 64]) {
 /// Raises `ranks` to the registers.
 pub(super) fn merge(bytes: &[u8], ranks: &mut [u8; REGISTERS]) {
     if is_grouped() {
-        for (group, ranks) in bytes.as_chunks::<3>().0.iter().zip(ranks.as_chunks_mut::<4>().0) {
-            for (rank, other) in ranks.iter_mut().zip(unpack(*group)) {
+        for (packed, ranks) in bytes.as_chunks::<48>().0.iter().zip(ranks.as_chunks_mut::<64>().0) {
+            // Unpacked first, so that the comparison is one of whole vectors.
+            let mut others = [0; 64];
+            for (group, others) in packed.as_chunks::<3>().0.iter().zip(others.as_chunks_mut::<4>().0) {
+                *others = unpack(*group);
+            }
+            for (rank, other) in ranks.iter_mut().zip(others) {
                 *rank = (*rank).max(other);
             }
         }

@@ -174,7 +174,7 @@ impl Registers {
     /// Estimates the count.
     pub fn count(&self) -> u64 {
         let mut histogram = [0; 64];
-        self.ranks.iter().for_each(|rank| histogram[(rank & 63) as usize] += 1);
+        dense::count_groups(self.ranks.as_chunks::<4>().0.iter().copied(), &mut histogram);
         count::estimate(&histogram)
     }
 
