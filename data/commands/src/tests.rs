@@ -6,6 +6,7 @@ mod coverage;
 mod dump;
 mod effects;
 mod sets;
+mod lists;
 mod stream_effects;
 mod time;
 
