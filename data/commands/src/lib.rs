@@ -50,6 +50,7 @@ mod scan_values;
 mod set;
 mod set_algebra;
 mod sets;
+mod sort;
 mod spec;
 mod stream_add;
 mod stream_claim;

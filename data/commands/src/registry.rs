@@ -10,7 +10,7 @@ use crate::sets;
 use crate::spec::{COMMAND_ID_COUNT, COMMANDS, CommandSpec};
 use crate::{
     bitfield, bitmaps, bitop, blocking_lists, blocking_zsets, counters, databases, expire, get_set, hash_expire,
-    hashes, keys, lcs, list_pops, lists, move_keys, object, ranges, scan, set,
+    hashes, keys, lcs, list_pops, lists, move_keys, object, ranges, scan, set, sort,
 };
 use crate::{geo, geo_search, zset_add, zset_combine, zset_pop, zset_range, zset_read};
 use crate::{
@@ -41,6 +41,7 @@ const FAMILIES: &[&[Row]] = &[
     bitfield::TABLE,
     lists::TABLE,
     list_pops::TABLE,
+    sort::TABLE,
     zset_add::TABLE,
     zset_read::TABLE,
     zset_range::TABLE,

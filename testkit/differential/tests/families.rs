@@ -69,6 +69,11 @@ fn sets() {
 }
 
 #[test]
+fn sort() {
+    check_family("sort");
+}
+
+#[test]
 fn zsets() {
     check_family("zsets");
 }

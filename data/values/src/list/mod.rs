@@ -143,6 +143,14 @@ impl List {
         List(Form::Pack(ListPack::new()))
     }
 
+    /// Without elements, in the large form: for a list of which it is not known how long it becomes. Call
+    /// [`List::settle_built`] after the last element.
+    pub fn new_large(limits: &Limits) -> Self {
+        let mut list = List::new();
+        list.make_quick(limits);
+        list
+    }
+
     /// Changes to the large form if `elements` more elements of together `bytes` bytes could be too many for the small
     /// one. To be called once for all elements that a command is about to add.
     pub fn make_room(&mut self, bytes: usize, elements: usize, limits: &Limits) {

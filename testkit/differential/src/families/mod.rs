@@ -10,6 +10,7 @@ mod hashes;
 mod hyperloglog;
 mod lists;
 mod sets;
+mod sort;
 mod streams;
 mod strings;
 mod transactions;
@@ -39,6 +40,7 @@ pub const FAMILIES: &[Family] = &[
     hyperloglog::FAMILY,
     lists::FAMILY,
     sets::FAMILY,
+    sort::FAMILY,
     streams::FAMILY,
     transactions::FAMILY,
     zsets::FAMILY,
