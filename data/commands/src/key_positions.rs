@@ -240,6 +240,13 @@ fn sort_keys(args: Args<'_>, keys: &mut KeyVec) -> Result<(), KeyError> {
     Ok(())
 }
 
+/// Whether the command reads keys that no argument names: SORT with BY or GET. Conservative: a word that is an operand of
+/// another option counts as well.
+pub fn reads_unnamed_keys(spec: &CommandSpec, args: Args<'_>) -> bool {
+    let is_pattern_option = |arg: &&[u8]| arg.eq_ignore_ascii_case(b"by") || arg.eq_ignore_ascii_case(b"get");
+    matches!(spec.name, "sort" | "sort_ro") && args.iter().skip(2).any(is_pattern_option)
+}
+
 /// MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH p] [AUTH2 u p] [KEYS k ...]
 fn migrate_keys(args: Args<'_>, keys: &mut KeyVec) -> Result<(), KeyError> {
     let flags = KeyFlags(KeyFlags::RW.0 | KeyFlags::ACCESS.0 | KeyFlags::DELETE.0);

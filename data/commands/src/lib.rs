@@ -78,7 +78,7 @@ pub use blocking::{Awaited, Block, owned_args, timeout_of_ms, timeout_of_seconds
 pub use context::{Ctx, DataFn, ExecEnv};
 pub use effects::{Effects, Event, EventClass, Propagation, WholeChange};
 pub use error::CommandError;
-pub use key_positions::{KeyError, KeyPosition, KeyVec, keys_of, sole_key};
+pub use key_positions::{KeyError, KeyPosition, KeyVec, keys_of, reads_unnamed_keys, sole_key};
 pub use object::reply_help;
 pub use registry::{
     Exec, Lookup, Registry, RenameError, SessionCommandId, UnknownRow, unknown_command_error, unknown_subcommand_error,

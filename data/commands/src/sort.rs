@@ -187,7 +187,9 @@ fn run(ctx: &mut Ctx<'_, '_>, key: &[u8], mut options: Options<'_>) -> Result<()
                 Ok(list_elements(list, span, options.descending && !sorted))
             }
             Typed::ZSet(zset) => {
-                let members = zset.range(span, options.descending && !sorted);
+                let is_reverse = options.descending && !sorted;
+                let ranks = if is_reverse { zset.len() - span.end..zset.len() - span.start } else { span };
+                let members = zset.range(ranks, is_reverse);
                 Ok(members.map(|(member, _)| member.to_vec()).collect())
             }
             Typed::Set(set) => {

@@ -5,7 +5,7 @@
 use crate::context::{Ctx, ExecEnv};
 use crate::effects::{Effects, EventClass};
 use crate::introspect;
-use crate::key_positions::{KeyVec, keys_of};
+use crate::key_positions::{KeyVec, keys_of, reads_unnamed_keys};
 use crate::registry::{Exec, Lookup, Registry, unknown_command_error, unknown_subcommand_error};
 use crate::spec::touches_all;
 use pando_keyspace::{DbIndex, Keyspace, KeyspaceConfig};
@@ -82,7 +82,11 @@ impl Run {
                 };
                 slots.sort();
                 slots.dedup();
-                let mut locked = if touches_all(spec) { self.keyspace.lock_none() } else { self.keyspace.lock(&slots) };
+                let mut locked = if touches_all(spec) || reads_unnamed_keys(spec, &args) {
+                    self.keyspace.lock_none()
+                } else {
+                    self.keyspace.lock(&slots)
+                };
                 locked.set_now(if self.env.is_applying { 0 } else { self.now_ms });
                 let mut ctx = Ctx {
                     slots: &mut locked,

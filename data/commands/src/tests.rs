@@ -5,8 +5,8 @@
 mod coverage;
 mod dump;
 mod effects;
-mod sets;
 mod lists;
+mod sets;
 mod stream_effects;
 mod time;
 

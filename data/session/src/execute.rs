@@ -12,7 +12,7 @@ use crate::serve::serve_ready;
 use crate::session::Session;
 use pando_commands::{
     CommandError, CommandSpec, Ctx, DataFn, Event, EventClass, Flags, KeyFlags, KeyVec, SessionCommandId, keys_of,
-    sole_key, touches_all,
+    reads_unnamed_keys, sole_key, touches_all,
 };
 use pando_keyspace::{DbIndex, Expired, HashedKey, Keyspace, LockedSlots, SlotUsage};
 use pando_resp::{Args, ReplyBuf, encode_command};
@@ -46,8 +46,8 @@ pub(crate) fn lock_scope(
     }
     keys.clear();
     let is_known = keys_of(spec, args, keys).is_ok();
-    let is_complete =
-        spec.key_specs.len() < 2 || !spec.key_specs.iter().any(|keys| keys.flags.has(KeyFlags::INCOMPLETE));
+    let is_complete = spec.key_specs.len() < 2
+        || !(spec.key_specs.iter().any(|keys| keys.flags.has(KeyFlags::INCOMPLETE)) || reads_unnamed_keys(spec, args));
     if is_known && is_complete {
         slots.extend(keys.iter().map(|key| hashed.slot_of(args[key.index as usize])));
         return LockScope::Listed;

@@ -43,6 +43,12 @@ const STEPS: &[(&str, &str, &str)] = &[
     ("LREM t 0 1", "LREM t 0 1", "lrem t, del t"),
     ("RPUSH t 1", "RPUSH t 1", "rpush t"),
     ("RPOPLPUSH t t", "RPOPLPUSH t t", "lpush t, rpop t"),
+    ("RPUSH s 3 1 2", "RPUSH s 3 1 2", "rpush s"),
+    ("SORT s", "", ""),
+    ("SORT s STORE d", "SORT s STORE d", "sortstore d"),
+    ("SORT nokey STORE d", "SORT nokey STORE d", "del d"),
+    ("SORT nokey STORE d", "", ""),
+    ("SORT s BY w_* GET # STORE d", "SORT s BY w_* GET # STORE d", "sortstore d"),
 ];
 
 #[test]
@@ -99,6 +105,18 @@ fn a_moved_element_keeps_the_time_to_live_of_its_list() {
         ("LMOVE a b LEFT RIGHT", "\"x\""),
         ("TTL b", ":-1"),
         ("EXISTS a", ":0"),
+    ]);
+}
+
+#[test]
+fn patterns_of_sort_name_keys_and_fields_in_any_slot() {
+    check(&[
+        ("RPUSH l 1 2 3", ":3"),
+        ("MSET w_1 30 w_2 10 w_3 20", "OK"),
+        ("HSET h_1 f one", ":1"),
+        ("SORT l BY w_* GET # GET h_*->f", "[\"2\", nil, \"3\", nil, \"1\", \"one\"]"),
+        ("SORT l BY w_* ALPHA DESC LIMIT 0 1", "[\"1\"]"),
+        ("SORT_RO l BY w_* STORE d", "-ERR syntax error"),
     ]);
 }
 
