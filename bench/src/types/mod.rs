@@ -5,13 +5,14 @@ mod lists;
 mod run;
 mod sets;
 mod streams;
+mod zsets;
 
 pub use run::{Memory, memory_of, speed_of};
 
 /// Commands that make data: `head` with the values of `each` behind it, `batch` of them per command.
 ///
 /// In `head` and `each`, `{k}` is the number of the key, `{n}` the number of the element, and `{n32}` the same padded at
-/// its left to 32 bytes with `x`, so that it is no integer. `__rand_int__` stays for redis-benchmark.
+/// its left to 32 bytes with `x`, so that it is no integer (`{n032}`: with zeros, as redis-benchmark writes numbers). `__rand_int__` stays for redis-benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct Fill {
     pub keys: u64,
@@ -54,4 +55,4 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[lists::FAMILY, sets::FAMILY, streams::FAMILY];
+pub const FAMILIES: &[Family] = &[lists::FAMILY, sets::FAMILY, streams::FAMILY, zsets::FAMILY];

@@ -98,8 +98,9 @@ fn expand(template: &str, key: u64, element: u64) -> Vec<Vec<u8>> {
                 (_, "k") => out.push_str(&key.to_string()),
                 (("n", width), _) => {
                     let number = element.to_string();
+                    let padding = if width.starts_with('0') { '0' } else { 'x' };
                     let width: usize = width.parse().unwrap_or(0);
-                    out.extend(std::iter::repeat_n('x', width.saturating_sub(number.len())));
+                    out.extend(std::iter::repeat_n(padding, width.saturating_sub(number.len())));
                     out.push_str(&number);
                 }
                 _ => out.push_str(place),
@@ -118,10 +119,10 @@ mod tests {
 
     #[test]
     fn places_are_filled_in() {
-        let words: Vec<String> = expand("RPUSH list:{k} {n} {n8} a{n3}b", 7, 42)
+        let words: Vec<String> = expand("RPUSH list:{k} {n} {n8} a{n3}b {n04}", 7, 42)
             .into_iter()
             .map(|word| String::from_utf8_lossy(&word).into_owned())
             .collect();
-        assert_eq!(words, ["RPUSH", "list:7", "42", "xxxxxx42", "ax42b"]);
+        assert_eq!(words, ["RPUSH", "list:7", "42", "xxxxxx42", "ax42b", "0042"]);
     }
 }

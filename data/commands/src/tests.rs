@@ -9,6 +9,7 @@ mod lists;
 mod sets;
 mod stream_effects;
 mod time;
+mod zset_effects;
 
 use crate::testing::check_golden;
 
