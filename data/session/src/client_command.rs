@@ -275,7 +275,7 @@ fn pause(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         Some(text) if text.eq_ignore_ascii_case(b"write") => PauseMode::Write,
         Some(_) => return Err(CommandError::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     };
-    let timeout = parse_timeout_ms(args[2])?;
+    let timeout = parse_timeout_ms(args[2], cx.worker.now_ms())?;
     cx.engine.gate.pause(PausePurpose::Client, mode, boot_ms().saturating_add(timeout));
     cx.reply.ok();
     Ok(Next::Continue)

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::gate::{Role, boot_ms};
 use crate::next::{Next, Suspend};
 use crate::session::Session;
-use pando_commands::CommandError;
+use pando_commands::{CommandError, timeout_of_ms};
 use pando_resp::{Args, ReplyBuf, num};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,7 +21,7 @@ fn wait(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         ));
     }
     let replicas = num::parse_i64(args[1]).ok_or(CommandError::NotInteger)?;
-    let timeout = parse_timeout_ms(args[2])?;
+    let timeout = parse_timeout_ms(args[2], cx.worker.now_ms())?;
     let offset = cx.session.last_write_offset;
     let acked = cx.engine.acks.count(offset);
     if acked as i64 >= replicas || cx.in_exec {
@@ -49,7 +49,7 @@ fn waitaof(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError>
     }
     let replicas = num::parse_i64(args[2]).and_then(|count| usize::try_from(count).ok());
     let replicas = replicas.ok_or(CommandError::MustBePositive)?;
-    let timeout = parse_timeout_ms(args[3])?;
+    let timeout = parse_timeout_ms(args[3], cx.worker.now_ms())?;
     if cx.engine.gate.role() == Role::Replica {
         return Err(CommandError::text(
             "ERR WAITAOF cannot be used with replica instances. Please also note that writes to replicas are just local \
@@ -74,9 +74,8 @@ fn reply_files(out: &mut ReplyBuf) {
 }
 
 /// A timeout argument in milliseconds; 0 means none.
-pub(crate) fn parse_timeout_ms(text: &[u8]) -> Result<u64, CommandError> {
-    let timeout = num::parse_i64(text).ok_or(CommandError::text("ERR timeout is not an integer or out of range"))?;
-    u64::try_from(timeout).map_err(|_| CommandError::text("ERR timeout is negative"))
+pub(crate) fn parse_timeout_ms(text: &[u8], now_ms: u64) -> Result<u64, CommandError> {
+    Ok(timeout_of_ms(text, now_ms)?.unwrap_or(0))
 }
 
 impl Session {

@@ -468,6 +468,7 @@ fn waitaof_knows_that_nobody_has_a_file() {
         ("WAITAOF 2 0 0", "-ERR value is out of range, value must between 0 and 1"),
         ("WAITAOF 0 -1 0", "-ERR value is out of range, must be positive"),
         ("WAITAOF 0 0 -1", "-ERR timeout is negative"),
+        ("WAIT 1 9223372036854775807", "-ERR timeout is out of range"),
         ("WAITAOF 1 0 0", "-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled."),
         ("WAITAOF 0 1 10", ""),
     ]);
