@@ -439,7 +439,7 @@ impl Engine {
                 encode_command(&mut record, &[self.expire_verb(), key]);
                 batch.add(db, &record);
             }
-            let offset = batch.append(&*log);
+            let offset = batch.append(log);
             locked.set_write_offset(slot, offset);
         }
         if self.watchers.any() {
