@@ -5,6 +5,7 @@
 mod coverage;
 mod dump;
 mod effects;
+mod hashes;
 mod lists;
 mod sets;
 mod stream_effects;

@@ -73,8 +73,15 @@ pub(crate) struct Dues {
 impl Clone for Dues {
     /// Shares the arrays where there are many.
     fn clone(&self) -> Self {
-        let records = self.records.clone();
-        // A cloned vector has no capacity to spare; one that is shared has what it had.
+        let records = match &self.records {
+            Records::Few(records) => {
+                // As large as it was, so that a copy of a hash takes as much as the hash.
+                let mut copy = Vec::with_capacity(records.capacity());
+                copy.extend_from_slice(records);
+                Records::Few(copy)
+            }
+            many => many.clone(),
+        };
         let heap_bytes = self.heap_bytes + own_bytes(&records) - own_bytes(&self.records);
         Self { records, len: self.len, heap_bytes }
     }
