@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What `bench types` measures of the data types: one file per family with its two tables, one line in [`FAMILIES`].
 
+mod hashes;
 mod lists;
 mod run;
 mod sets;
@@ -55,4 +56,4 @@ pub struct Family {
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[lists::FAMILY, sets::FAMILY, streams::FAMILY, zsets::FAMILY];
+pub const FAMILIES: &[Family] = &[lists::FAMILY, sets::FAMILY, streams::FAMILY, zsets::FAMILY, hashes::FAMILY];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Hashes whose fields have times. Nothing expires by itself here, and times are far away or past.
+//! Hashes whose fields have times. Nothing expires by itself here, and times are far away or past. GT and LT go with
+//! absolute times only: relative ones depend on the moment.
 
 use super::Family;
 
@@ -46,10 +47,10 @@ pub(super) const FAMILY: Family = Family {
         "HSCAN K 0",
         "HEXPIRE K S FIELDS 1 F",
         "HEXPIRE K S FIELDS 2 F F",
-        "HEXPIRE K S [NX|XX|GT|LT|NX XX|XX GT|GT LT|NX LT|x|] FIELDS 1 F",
+        "HEXPIRE K S [NX|XX|NX XX|GT LT|NX LT|x|] FIELDS 1 F",
         "HEXPIRE K S FIELDS [1|2|0|x|-1] F",
         "HEXPIRE K S [FIELD|NX] 1 F",
-        "HPEXPIRE K M [NX|XX|GT|LT|] FIELDS 2 F F",
+        "HPEXPIRE K M [NX|XX|] FIELDS 2 F F",
         "HEXPIREAT K T FIELDS 1 F",
         "HEXPIREAT K T [NX|XX|GT|LT|] FIELDS 2 F F",
         "HPEXPIREAT K U FIELDS 2 F F",
