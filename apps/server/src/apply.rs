@@ -87,6 +87,8 @@ pub fn session_settings(values: &Values) -> Settings {
         lazyfree_lazy_user_del: values.is_yes("lazyfree-lazy-user-del"),
         rdb_compression: values.is_yes("rdbcompression"),
         rdb_version_relaxed: values.named("rdb-version-check") == "relaxed",
+        // Not a configuration: DEBUG sets it.
+        skip_checksum_validation: false,
         lazyfree_lazy_user_flush: values.is_yes("lazyfree-lazy-user-flush"),
         enable_debug_command: values.named("enable-debug-command") != "no",
         extended_redis_compatibility: values.is_yes("extended-redis-compatibility"),
@@ -160,7 +162,9 @@ pub fn apply(server: &Server, values: &Values, changed: &[usize]) -> Result<(), 
     if !changed.is_empty() {
         let mut new = session_settings(values);
         // Set by DEBUG alone.
-        new.limits.list_plain_from_bytes = server.engine.settings.load().limits.list_plain_from_bytes;
+        let old = server.engine.settings.load();
+        new.limits.list_plain_from_bytes = old.limits.list_plain_from_bytes;
+        new.skip_checksum_validation = old.skip_checksum_validation;
         server.engine.settings.store(std::sync::Arc::new(new));
         server.replication.configure(values);
     }

@@ -37,6 +37,8 @@ pub struct ExecEnv {
     pub rdb_compression: bool,
     /// rdb-version-check relaxed: RESTORE takes payloads of versions that are not known.
     pub rdb_version_relaxed: bool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION: RESTORE takes damaged payloads, if their content is valid.
+    pub skip_checksum: bool,
     /// lazyfree-lazy-server-del: what a command deletes on the way is logged as UNLINK, not DEL.
     pub lazy_server_del: bool,
     /// lazyfree-lazy-user-flush: FLUSHALL without an option frees in the background.
@@ -69,6 +71,7 @@ impl Default for ExecEnv {
             lazy_user_del: true,
             rdb_compression: true,
             rdb_version_relaxed: false,
+            skip_checksum: false,
             lazy_server_del: true,
             lazy_user_flush: true,
             limits: Limits::default(),

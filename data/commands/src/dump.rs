@@ -9,7 +9,7 @@ use crate::effects::EventClass;
 use crate::error::CommandError;
 use crate::lookup::{Access, Intent};
 use crate::registry::{Row, row};
-use pando_dump::{LoadContext, Loaded, payload};
+use pando_dump::{FooterChecks, LoadContext, Loaded, payload};
 use pando_keyspace::{IntText, StrHint, Ttl};
 use pando_resp::Args;
 
@@ -73,9 +73,10 @@ fn restore(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
     if ttl < 0 {
         return Err(CommandError::text("ERR Invalid TTL value, must be >= 0"));
     }
+    let checks = FooterChecks { version: !ctx.env.rdb_version_relaxed, checksum: !ctx.env.skip_checksum };
     let cx = LoadContext { limits: &ctx.env.limits, drop_due_before_ms: None };
-    let value = pando_dump::restore(args[3], &cx, ctx.env.rdb_version_relaxed)
-        .map_err(|error| CommandError::format(format!("ERR {error}")))?;
+    let value =
+        pando_dump::restore(args[3], &cx, checks).map_err(|error| CommandError::format(format!("ERR {error}")))?;
     let due_ms = match ttl {
         0 => None,
         _ if options.is_absolute => Some(ttl as u64),

@@ -19,5 +19,5 @@ mod stream;
 mod zset;
 
 pub use load::{LoadContext, LoadError, Loaded, load};
-pub use payload::{RestoreError, payload, restore};
+pub use payload::{FooterChecks, RestoreError, payload, restore};
 pub use save::{kind_of, save};

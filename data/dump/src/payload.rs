@@ -56,17 +56,31 @@ pub enum RestoreError {
     Foreign(u8),
 }
 
-/// The value of a payload. `any_version`: also of versions that are not known, at the caller's risk.
-pub fn restore(payload: &[u8], cx: &LoadContext<'_>, any_version: bool) -> Result<Loaded, RestoreError> {
+/// What of the footer is checked.
+#[derive(Copy, Clone, Debug)]
+pub struct FooterChecks {
+    /// Versions that are not known are refused.
+    pub version: bool,
+    /// The checksum must be right.
+    pub checksum: bool,
+}
+
+impl FooterChecks {
+    /// All.
+    pub const ALL: FooterChecks = FooterChecks { version: true, checksum: true };
+}
+
+/// The value of a payload.
+pub fn restore(payload: &[u8], cx: &LoadContext<'_>, checks: FooterChecks) -> Result<Loaded, RestoreError> {
     let (body, footer) = payload.split_last_chunk::<FOOTER>().ok_or(RestoreError::Footer)?;
     let version = u32::from(u16::from_le_bytes([footer[0], footer[1]]));
     // What lies between belongs to other products, with other types under the same numbers.
     let is_foreign = (VERSION_WRITTEN + 1..VERSION_VALKEY).contains(&version);
-    if version == 0 || ((is_foreign || version > VERSION_VALKEY) && !any_version) {
+    if version == 0 || ((is_foreign || version > VERSION_VALKEY) && checks.version) {
         return Err(RestoreError::Footer);
     }
     let sum = crc64::update(0, &payload[..payload.len() - 8]).to_le_bytes();
-    if sum != footer[2..] {
+    if checks.checksum && sum != footer[2..] {
         return Err(RestoreError::Footer);
     }
     let (code, value) = body.split_first().ok_or(RestoreError::Value(None))?;
@@ -79,7 +93,7 @@ pub fn restore(payload: &[u8], cx: &LoadContext<'_>, any_version: bool) -> Resul
 
 #[cfg(test)]
 mod tests {
-    use super::{payload, restore};
+    use super::{FooterChecks, payload, restore};
     use crate::{LoadContext, Loaded};
     use pando_values::{Limits, ValueRef};
 
@@ -109,12 +123,12 @@ mod tests {
         let limits = Limits::default();
         let cx = LoadContext { limits: &limits, drop_due_before_ms: None };
         let good = payload(ValueRef::Str(b"bar"), true);
-        assert!(matches!(restore(&good, &cx, false), Ok(Loaded::Str(s)) if s == b"bar"));
+        assert!(matches!(restore(&good, &cx, FooterChecks::ALL), Ok(Loaded::Str(s)) if s == b"bar"));
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
-            assert!(restore(&bad, &cx, false).is_err(), "byte {at}");
-            assert!(restore(&good[..at], &cx, false).is_err(), "cut at {at}");
+            assert!(restore(&bad, &cx, FooterChecks::ALL).is_err(), "byte {at}");
+            assert!(restore(&good[..at], &cx, FooterChecks::ALL).is_err(), "cut at {at}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! what we dump it restores to the same value; and both accept and refuse the same payloads, old forms and damaged ones
 //! included. Needs the peers (`cargo xtask peers`, or `PANDO_PEERS`).
 
-use pando_dump::{LoadContext, LoadError, Loaded, RestoreError, payload, restore};
+use pando_dump::{FooterChecks, LoadContext, LoadError, Loaded, RestoreError, payload, restore};
 use pando_formats::crc64;
 use pando_formats::rdb::{RdbType, ValueError, ValueOut};
 use pando_procs::client::Client;
@@ -38,7 +38,7 @@ fn digest(client: &mut Client, key: &str) -> String {
 }
 
 fn load(bytes: &[u8]) -> Result<Loaded, RestoreError> {
-    restore(bytes, &LoadContext { limits: &Limits::default(), drop_due_before_ms: None }, false)
+    restore(bytes, &LoadContext { limits: &Limits::default(), drop_due_before_ms: None }, FooterChecks::ALL)
 }
 
 fn payload_of(value: &Loaded) -> Vec<u8> {

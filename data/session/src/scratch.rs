@@ -135,6 +135,7 @@ impl WorkerScratch {
             lazy_user_del: settings.lazyfree_lazy_user_del,
             rdb_compression: settings.rdb_compression,
             rdb_version_relaxed: settings.rdb_version_relaxed,
+            skip_checksum: settings.skip_checksum_validation,
             lazy_user_flush: settings.lazyfree_lazy_user_flush,
             notify: settings.notify_keyspace_events,
             ..ExecEnv::default()

@@ -65,6 +65,8 @@ pub struct Settings {
     pub rdb_compression: bool,
     /// `rdb-version-check` is `relaxed`.
     pub rdb_version_relaxed: bool,
+    /// DEBUG SET-SKIP-CHECKSUM-VALIDATION.
+    pub skip_checksum_validation: bool,
     /// `lazyfree-lazy-user-flush`
     pub lazyfree_lazy_user_flush: bool,
     /// DEBUG may be used.
@@ -121,6 +123,7 @@ impl Default for Settings {
             lazyfree_lazy_user_del: true,
             rdb_compression: true,
             rdb_version_relaxed: false,
+            skip_checksum_validation: false,
             lazyfree_lazy_user_flush: true,
             enable_debug_command: false,
             extended_redis_compatibility: false,

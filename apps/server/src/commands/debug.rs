@@ -54,6 +54,8 @@ const HELP: &[&str] = &[
     "    Write all data out into an image in memory, drop them, and load the image.",
     "SET-ACTIVE-EXPIRE <0|1>",
     "    Stop or start to delete keys as they fall due.",
+    "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+    "    Let RESTORE take payloads whose checksum is wrong, or not.",
     "SLEEP <seconds>",
     "    Keep the worker of this client busy for <seconds>. Decimals allowed.",
 ];
@@ -111,6 +113,10 @@ fn debug(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         }
         (b"listpack", [key]) => structure(cx, key, Encoding::ListPack, "Listpack")?,
         (b"quicklist", [key] | [key, _]) => structure(cx, key, Encoding::QuickList, "Quicklist")?,
+        (b"set-skip-checksum-validation", [flag]) => {
+            cx.engine.update_settings(|settings| settings.skip_checksum_validation = *flag != b"0");
+            cx.reply.ok();
+        }
         (b"reload", options) => reload(cx, options)?,
         // Settings of structures that we do not have.
         (
