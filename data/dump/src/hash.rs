@@ -76,7 +76,10 @@ fn load_fields(kind: RdbType, from: &mut ValueReader<'_>, cx: &LoadContext<'_>) 
         let (name, value) = (from.bytes()?, from.bytes()?);
         let ttl = match if has_dues { from.millis()? } else { NEVER } {
             NEVER => FieldTtl::Clear,
-            due_ms => FieldTtl::At(u64::try_from(due_ms).map_err(|_| LoadError::corrupt("a due time below zero"))?),
+            // Time zero means that no field is past due, so none can be due then; a millisecond later is as long ago.
+            due_ms => {
+                FieldTtl::At(u64::try_from(due_ms).map_err(|_| LoadError::corrupt("a due time below zero"))?.max(1))
+            }
         };
         if let (FieldTtl::At(due_ms), Some(before_ms)) = (ttl, cx.drop_due_before_ms)
             && due_ms < before_ms
