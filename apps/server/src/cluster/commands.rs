@@ -48,6 +48,7 @@ pub const TABLE: &[(&str, SessionFn)] = &[
     ("cluster|slaves", replicas),
     ("cluster|slot-stats", super::slot_stats::slot_stats),
     ("cluster|slots", slots),
+    ("clusterscan", super::scan::clusterscan),
 ];
 
 type Outcome = Result<Next, CommandError>;

@@ -6,6 +6,7 @@ pub mod commands;
 mod config;
 mod data_plane;
 pub mod runtime;
+mod scan;
 mod show;
 mod slot_stats;
 
