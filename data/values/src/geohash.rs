@@ -67,7 +67,8 @@ impl Position {
         let (from, to) = (to_radians(self.latitude), to_radians(other.latitude));
         let half_latitude = ((to - from) / 2.0).sin();
         let haversine = half_latitude * half_latitude + from.cos() * to.cos() * half_longitude * half_longitude;
-        2.0 * EARTH_RADIUS_M * haversine.sqrt().asin()
+        // Opposite ends of the earth may round to a little over one, which is no sine.
+        2.0 * EARTH_RADIUS_M * haversine.sqrt().min(1.0).asin()
     }
 
     /// The eleven characters that other systems know the position by; the last one is always `0`.

@@ -130,10 +130,11 @@ impl ZSet {
         }
     }
 
-    /// Hands the member's score to `decide` (`None` for a new member) and sets the one that it returns, if any; it must not
-    /// be NaN. The set takes the large form when a new member needs it, even when `decide` then adds none.
+    /// Hands the member's score to `decide` (`None` for a new member) and sets the one that it returns, if any. NaN is never
+    /// set: it has no place in the order.
     #[inline]
     pub fn update(&mut self, member: &[u8], limits: &Limits, decide: impl FnOnce(Option<f64>) -> Option<f64>) {
+        let decide = |old| decide(old).filter(|score| !score.is_nan());
         let pack = match &mut self.0 {
             Form::Large(large) => return large.update(member, decide),
             Form::Small(pack) => pack,
@@ -159,7 +160,7 @@ impl ZSet {
         }
     }
 
-    /// Sets the member's score, which must not be NaN. Returns the earlier one, when the member is not new.
+    /// Sets the member's score, unless it is NaN. Returns the earlier one, when the member is not new.
     pub fn add(&mut self, score: f64, member: &[u8], limits: &Limits) -> Option<f64> {
         let mut old = None;
         self.update(member, limits, |current| {

@@ -67,6 +67,8 @@ fn updates_and_removals() {
         let limits = Limits::default();
         assert_eq!(set.add(-4.25, b"b", &limits), Some(1.5));
         assert_eq!(set.add(0.0, b"new", &limits), None);
+        set.add(f64::NAN, b"nan", &limits);
+        set.add(f64::NAN, b"a", &limits);
         set.update(b"absent", &limits, |_| None);
         assert_eq!(set.remove(b"c"), Some(3.0));
         assert_eq!(set.remove(b"c"), None);
