@@ -25,16 +25,14 @@ const SAME_FIELDS: i64 = 2;
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pack: ListPack,
-    /// Entries that are not deleted.
-    live: u32,
-    deleted: u32,
     /// Fields that the node starts with.
     field_count: u32,
-    /// The first field.
-    first_field: Pos,
     /// The first entry.
     first: Pos,
 }
+
+/// With the two counters of an `Arc` a node takes 32 bytes besides its listpack.
+const _: () = assert!(size_of::<Node>() <= 16);
 
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
@@ -68,7 +66,7 @@ impl<'a> StreamEntry<'a> {
     pub fn fields(&self) -> impl Iterator<Item = (Element<'a>, Element<'a>)> + use<'a> {
         let pack = &self.node.pack;
         let mut body = pack.iter_from(self.body);
-        let mut shared = (self.flags & SAME_FIELDS != 0).then(|| pack.iter_from(self.node.first_field));
+        let mut shared = (self.flags & SAME_FIELDS != 0).then(|| pack.iter_from(self.node.first_field()));
         let mut left = self.field_count;
         std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
@@ -123,11 +121,10 @@ impl Node {
         let field_count = pairs.len() / 2;
         let mut pack = ListPack::new();
         pack.push_back_all([0, 0, field_count as i64].map(NewElement::Int).into_iter());
-        let first_field = pack.end();
         let fields = pairs.iter().step_by(2).map(|field| NewElement::Bytes(field));
         pack.push_back_all(fields.chain([NewElement::Int(0)]));
         let first = pack.end();
-        Node { pack, live: 0, deleted: 0, field_count: field_count as u32, first_field, first }
+        Node { pack, field_count: field_count as u32, first }
     }
 
     /// The node whose bytes are `pack`, after every entry has been checked: counts, flags, and ids that rise from
@@ -182,7 +179,7 @@ impl Node {
         if (seen_live, seen_deleted) != (live, deleted) || live + deleted == 0 {
             return None;
         }
-        Some(Node { pack, live, deleted, field_count, first_field, first })
+        Some(Node { pack, field_count, first })
     }
 
     #[inline]
@@ -193,7 +190,15 @@ impl Node {
     /// Entries that are not deleted.
     #[inline]
     pub(super) fn live(&self) -> u64 {
-        u64::from(self.live)
+        int_at(&self.pack, self.pack.first()) as u64
+    }
+
+    fn deleted(&self) -> u64 {
+        int_at(&self.pack, self.pack.next(self.pack.first())) as u64
+    }
+
+    fn first_field(&self) -> Pos {
+        skip(&self.pack, self.pack.first(), 3)
     }
 
     /// Bytes of the node's allocations: the counted pointer's and the listpack's.
@@ -205,13 +210,13 @@ impl Node {
     /// Whether an entry of `bytes` may be appended; a limit of zero is none.
     #[inline]
     pub(super) fn may_take(&self, bytes: usize, bytes_max: usize, entries_max: usize) -> bool {
-        let entries = self.live as usize + self.deleted as usize;
+        let entries = (self.live() + self.deleted()) as usize;
         self.pack.bytes().len() + bytes < bytes_max && (entries_max == 0 || entries < entries_max)
     }
 
     pub(super) fn append(&mut self, master: StreamId, id: StreamId, pairs: &[&[u8]]) {
         let is_same = pairs.len() / 2 == self.field_count as usize
-            && self.pack.iter_from(self.first_field).zip(pairs.iter().step_by(2)).all(|(own, field)| own.is(field));
+            && self.pack.iter_from(self.first_field()).zip(pairs.iter().step_by(2)).all(|(own, field)| own.is(field));
         let field_count = pairs.len() as i64 / 2;
         let (ms, seq) = (id.ms.wrapping_sub(master.ms) as i64, id.seq.wrapping_sub(master.seq) as i64);
         if is_same {
@@ -223,7 +228,7 @@ impl Node {
             let body = pairs.iter().map(|text| NewElement::Bytes(text));
             self.pack.push_back_all(head.into_iter().chain(body).chain([NewElement::Int(2 * field_count + 4)]));
         }
-        self.set_counts(self.live + 1, self.deleted);
+        self.add_to_counts(1, 0);
     }
 
     /// Marks the entries that start there, which are live, as deleted.
@@ -233,25 +238,22 @@ impl Node {
             let flags = int_at(&self.pack, start);
             self.pack.replace_int(start, flags | DELETED);
         }
-        let count = starts.len() as u32;
-        self.set_counts(self.live - count, self.deleted + count);
+        let count = starts.len() as i64;
+        self.add_to_counts(-count, count);
     }
 
-    /// Writes the two counts at the front. A wider number moves everything behind it.
+    /// Changes the two counts at the front. A wider number moves everything behind it.
     #[inline]
-    fn set_counts(&mut self, live: u32, deleted: u32) {
+    fn add_to_counts(&mut self, live: i64, deleted: i64) {
         let before = self.pack.end();
         let first = self.pack.first();
-        if live != self.live {
-            self.pack.replace_int(first, i64::from(live));
+        self.pack.replace_int(first, int_at(&self.pack, first) + live);
+        if deleted != 0 {
+            let second = self.pack.next(first);
+            self.pack.replace_int(second, int_at(&self.pack, second) + deleted);
         }
-        if deleted != self.deleted {
-            self.pack.replace_int(self.pack.next(first), i64::from(deleted));
-        }
-        (self.live, self.deleted) = (live, deleted);
         if self.pack.end() != before {
-            self.first_field = skip(&self.pack, first, 3);
-            self.first = skip(&self.pack, self.first_field, self.field_count as usize + 1);
+            self.first = skip(&self.pack, first, 3 + self.field_count as usize + 1);
         }
     }
 
