@@ -4,16 +4,52 @@
 mod common;
 
 use common::{accept_on, config, eventually};
-use pando_keyspace::ValueRef;
+use pando_keyspace::{Typed, ValueRef};
 use pando_replication::Replication;
 use pando_resp::{Proto, ReplyBuf};
 use pando_session::{ClientInfo, Engine, EngineConfig, Role, Session, WorkerScratch};
+use pando_values::StreamId;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-type Dump = BTreeMap<(u16, Vec<u8>), (Vec<u8>, Option<u64>)>;
+/// What a key holds, in a form that two nodes can be compared by.
+#[derive(Clone, Debug, PartialEq)]
+enum Held {
+    Text(Vec<u8>),
+    Collection(Typed),
+    /// A stream's entries, and its groups without the times at which consumers were seen: the log does not carry those.
+    Stream(Vec<String>),
+}
+
+type Dump = BTreeMap<(u16, Vec<u8>), (Held, Option<u64>)>;
+
+fn held(value: ValueRef<'_>) -> Held {
+    match value {
+        ValueRef::Int(n) => Held::Text(n.to_string().into_bytes()),
+        ValueRef::Str(s) => Held::Text(s.to_vec()),
+        ValueRef::Typed(Typed::Stream(stream)) => {
+            let entries = stream.entries();
+            let all = entries.range(StreamId::MIN, StreamId::MAX);
+            let mut lines = vec![format!("{:?}", entries.counters())];
+            lines.extend(all.map(|entry| format!("{} {:?}", entry.id, entry.fields().collect::<Vec<_>>())));
+            for (name, group) in stream.groups() {
+                lines.push(format!("{name:?} {} {:?}", group.last_id, group.entries_read));
+                // Valkey does not log the consumer that XAUTOCLAIM makes when there is nothing to claim; nor do we.
+                let busy = group.consumers().filter(|(_, consumer)| consumer.pending_len() > 0);
+                lines.extend(busy.map(|(_, consumer)| {
+                    format!("{:?} {:?}", consumer.name(), consumer.pending_from(StreamId::MIN).collect::<Vec<_>>())
+                }));
+                let pending = group.pending_from(StreamId::MIN);
+                lines.extend(pending.map(|(id, pending)| format!("{id} {}", pending.deliveries)));
+            }
+            Held::Stream(lines)
+        }
+        ValueRef::Typed(typed) => Held::Collection(typed.clone()),
+        _ => Held::Text(Vec::new()),
+    }
+}
 
 struct Node {
     engine: Arc<Engine>,
@@ -52,12 +88,7 @@ impl Node {
         }
         let mut walk = walk.expect("just begun");
         let mut sink = |db: u16, key: &[u8], value: ValueRef<'_>, at: Option<u64>| {
-            let value = match value {
-                ValueRef::Int(n) => n.to_string().into_bytes(),
-                ValueRef::Str(s) => s.to_vec(),
-                _ => Vec::new(),
-            };
-            assert!(dump.insert((db, key.to_vec()), (value, at)).is_none(), "a key is walked once");
+            assert!(dump.insert((db, key.to_vec()), (held(value), at)).is_none(), "a key is walked once");
         };
         while !walk.step(&self.engine.keyspace, 1 << 20, &mut sink) {}
         assert!(!walk.is_aborted());
@@ -69,7 +100,14 @@ impl Node {
             self.replication.position().link_up && self.replication.offset() == primary.replication.offset()
         });
         let (here, there) = (self.dump(), primary.dump());
-        assert!(here == there, "{} keys here, {} at the primary", here.len(), there.len());
+        let differs = here.iter().find(|(key, own)| there.get(*key) != Some(*own));
+        assert!(
+            here == there,
+            "{} keys here, {} at the primary; {differs:?}, not {:?}",
+            here.len(),
+            there.len(),
+            differs.map(|(key, _)| there.get(key))
+        );
     }
 }
 
@@ -102,7 +140,8 @@ fn churn(node: &Node, seed: u64, count: u64) {
         if x.is_multiple_of(20) {
             client.run(&format!("SELECT {}", (x >> 30) % 3));
         }
-        let command = match (x >> 16) % 10 {
+        let n = (x >> 50) % 40;
+        let command = match (x >> 16) % 20 {
             0 => format!("DEL {key}"),
             1 => format!("SET {key} 5 PX 9000000"),
             2 => format!("APPEND {key} x{i}"),
@@ -116,6 +155,21 @@ fn churn(node: &Node, seed: u64, count: u64) {
                 client.run(&format!("INCR counter:{}", x % 20));
                 "EXEC".to_owned()
             }
+            8 => format!("RPUSH list:{n} a{i} b{} {i} c", "z".repeat((x >> 40) as usize % 200)),
+            9 => format!("LMPOP 2 list:{n} list:{} RIGHT COUNT 3", n / 2),
+            10 => format!("SADD set:{n} {i} m{} {}", x % 97, x % 1000),
+            11 => format!("SPOP set:{n} {}", x % 5),
+            12 => format!("ZADD zset:{n} {} m{} 2.5 n{i}", x % 100, x % 50),
+            13 => format!("ZPOPMIN zset:{n} 3"),
+            14 => format!("HSET hash:{n} f{} {i} g{i} {}", x % 20, "v".repeat((x >> 40) as usize % 80)),
+            15 => format!("HPEXPIRE hash:{n} 9000000 FIELDS 2 f{} f1", x % 20),
+            16 => format!("HGETDEL hash:{n} FIELDS 2 f{} f2", x % 20),
+            17 => format!("XADD stream:{n} MAXLEN ~ 150 * f {i} g m{}", x % 9),
+            18 => {
+                client.run(&format!("XGROUP CREATE stream:{n} group 0 MKSTREAM"));
+                format!("XREADGROUP GROUP group c{} COUNT {} STREAMS stream:{n} >", x % 3, 1 + x % 6)
+            }
+            19 => format!("XAUTOCLAIM stream:{n} group c{} 0 0 COUNT 4", x % 3),
             _ => format!("SET {key} value-{i}-{}", "y".repeat((x >> 40) as usize % 300)),
         };
         client.run(&command);
