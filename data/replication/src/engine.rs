@@ -152,7 +152,6 @@ impl Data for EngineData {
             _ => return Err("the image has a value of a type that is not supported".into()),
         };
         if record.idle_s.is_some() || record.freq.is_some() {
-            drop(keys);
             locked.set_now(unix_ms());
             let mut keys = locked.db(db);
             match (record.idle_s, record.freq) {

@@ -8,7 +8,7 @@
 
 use super::arguments;
 use pando_commands::{CommandError, glob};
-use pando_keyspace::{IntText, ValueType};
+use pando_keyspace::ValueType;
 use pando_resp::{Args, num};
 use pando_session::{Next, SessionCx};
 use pando_topology::{SLOT_COUNT, Slot};
