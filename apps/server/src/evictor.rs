@@ -259,7 +259,7 @@ mod tests {
             (0.0, 0),
             (100_000.0, 0),
             (1_000_000.0, limit / 1000),
-            (100_000_000.0, 2_500_000),
+            (100_000_000.0, 1_200_000),
             (10_000_000_000.0, limit / 50),
         ] {
             let pace = Pace { last_at: Instant::now(), last_used: 0, last_evicted: 0, growth, measured_at: None };

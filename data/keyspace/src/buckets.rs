@@ -5,7 +5,7 @@
 //! is the table's. Called by `table` only.
 
 use crate::entry::Entry;
-use crate::slab::Handle;
+use pando_slab::Handle;
 
 pub(crate) const PER_BUCKET: usize = 10;
 pub(crate) const PER_OVERFLOW: usize = 4;

@@ -3,8 +3,9 @@
 //!
 //! Not here: when and how fast (the server's cron), the pages (`slab`). One compaction at a time, on one thread.
 
+use crate::DbIndex;
 use crate::keyspace::Keyspace;
-use crate::{DbIndex, slab};
+use pando_slab as slab;
 use pando_topology::{SLOT_COUNT, Slot};
 
 /// Entries that one hold of a slot's lock may look at.

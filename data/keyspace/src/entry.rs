@@ -11,7 +11,7 @@
 //! Invariant: an `Entry` that a table holds owns its block and what the block points to; it is used only while the
 //! slot of that table is locked, and never after `free` or `into_owned`. Not here: finding entries (`table`).
 
-use crate::slab::{self, BLOCK_LEN_MAX, Handle};
+use pando_slab::{self as slab, BLOCK_LEN_MAX, Handle};
 use pando_values::{Encoding, Typed, Value, ValueRef, ValueType, size_class};
 
 const REPR: u8 = 3;

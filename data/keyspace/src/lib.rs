@@ -6,7 +6,7 @@
 //!     └ LockedSlots (guard) ─ Db (keys)                            └► Expiry (expire buckets)
 //! ```
 //! Any thread may take any slot; nothing here knows commands, sockets, the log or the clock (callers say what time it
-//! is). `unsafe` is in `slab`, `entry`, `lock`, `slot` and where `locked` and `keyspace` take and give back locks.
+//! is). `unsafe` is in `entry`, `lock`, `slot` and where `locked` and `keyspace` take and give back locks.
 //! Called by `pando-commands`, `pando-session`, `pando-replication`.
 
 mod blocked;
@@ -22,7 +22,6 @@ mod keyspace;
 mod lock;
 mod locked;
 mod scan;
-mod slab;
 mod slot;
 mod table;
 mod types;

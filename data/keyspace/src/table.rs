@@ -12,7 +12,7 @@ use crate::buckets::{
     Buckets, Overflow, PER_BUCKET, PER_OVERFLOW, Primary, SEGMENT, Slots as _, View, ViewMut, find_tag, len_of,
 };
 use crate::entry::{Entry, prefetch};
-use crate::slab::Handle;
+use pando_slab::Handle;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;

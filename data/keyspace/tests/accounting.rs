@@ -50,17 +50,17 @@ fn value(kind: usize, rng: &mut Rng, limits: &Limits) -> Typed {
         }
         1 => {
             let mut set = Set::new_for(b"a", 1, limits);
-            (0..count).for_each(|_| drop(set.add(&rng.bytes(40), limits)));
+            (0..count).for_each(|_| _ = set.add(&rng.bytes(40), limits));
             Typed::Set(set)
         }
         2 => {
             let mut set = Set::new_for(b"1", 1, limits);
-            (0..count).for_each(|_| drop(set.add(rng.below(1 << 20).to_string().as_bytes(), limits)));
+            (0..count).for_each(|_| _ = set.add(rng.below(1 << 20).to_string().as_bytes(), limits));
             Typed::Set(set)
         }
         3 => {
             let mut zset = ZSet::new();
-            (0..count).for_each(|_| drop(zset.add(rng.below(1000) as f64, &rng.bytes(40), limits)));
+            (0..count).for_each(|_| _ = zset.add(rng.below(1000) as f64, &rng.bytes(40), limits));
             Typed::ZSet(zset)
         }
         4 => {

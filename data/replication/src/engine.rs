@@ -144,13 +144,15 @@ impl Data for EngineData {
             _ => None,
         };
         let mut locked = self.0.keyspace.lock_one(Slot::of_key(&record.key));
-        let mut keys = locked.db(db);
-        match (&record.value, typed) {
-            (_, Some(typed)) => keys.put_typed(&record.key, typed, ttl),
-            (RdbValue::Int(n), _) => keys.set_int(&record.key, *n, ttl),
-            (RdbValue::Str(s), _) => keys.set_str(&record.key, s, ttl, StrHint::Auto),
-            _ => return Err("the image has a value of a type that is not supported".into()),
-        };
+        {
+            let mut keys = locked.db(db);
+            match (&record.value, typed) {
+                (_, Some(typed)) => keys.put_typed(&record.key, typed, ttl),
+                (RdbValue::Int(n), _) => keys.set_int(&record.key, *n, ttl),
+                (RdbValue::Str(s), _) => keys.set_str(&record.key, s, ttl, StrHint::Auto),
+                _ => return Err("the image has a value of a type that is not supported".into()),
+            };
+        }
         if record.idle_s.is_some() || record.freq.is_some() {
             locked.set_now(unix_ms());
             let mut keys = locked.db(db);

@@ -7,7 +7,7 @@
 //! The width only ever grows, to that of the widest integer that was added. Not here: when a set leaves this form. Called
 //! by `Set`.
 
-use crate::size_class;
+use crate::raw_bytes::{LEN_BYTES, RawBytes};
 
 const HEAD: usize = 8;
 /// The bytes of an intset without integers.
@@ -18,11 +18,25 @@ const EMPTY: [u8; HEAD] = [2, 0, 0, 0, 0, 0, 0, 0];
 pub struct InvalidIntSet;
 
 /// A sorted array of integers. See the head of this file.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default)]
 pub struct IntSet {
-    /// No bytes at all as long as nothing was added.
-    bytes: Vec<u8>,
+    /// No bytes at all as long as nothing was added. The memory's own length comes before Valkey's bytes.
+    raw: Option<RawBytes>,
 }
+
+impl std::fmt::Debug for IntSet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+impl PartialEq for IntSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for IntSet {}
 
 fn width_of(int: i64) -> usize {
     if i16::try_from(int).is_ok() {
@@ -53,7 +67,7 @@ fn write(ints: &mut [u8], width: usize, index: usize, int: i64) {
 impl IntSet {
     /// Without integers.
     pub const fn new() -> Self {
-        Self { bytes: Vec::new() }
+        Self { raw: None }
     }
 
     /// The intset whose bytes are these, if they are one: at least one integer, ascending, none twice.
@@ -66,12 +80,12 @@ impl IntSet {
         if (1..count).any(|index| read(ints, width, index - 1) >= read(ints, width, index)) {
             return Err(InvalidIntSet);
         }
-        Ok(Self { bytes })
+        Ok(Self { raw: Some(packed(&bytes)) })
     }
 
     /// Valkey's bytes.
     pub fn bytes(&self) -> &[u8] {
-        if self.bytes.is_empty() { &EMPTY } else { &self.bytes }
+        self.raw.as_ref().map_or(&EMPTY, |raw| &raw.get()[LEN_BYTES..])
     }
 
     /// Number of integers.
@@ -87,7 +101,7 @@ impl IntSet {
 
     /// Bytes of the allocation.
     pub fn heap_bytes(&self) -> usize {
-        self.bytes.capacity()
+        self.raw.as_ref().map_or(0, RawBytes::capacity)
     }
 
     #[inline]
@@ -97,7 +111,7 @@ impl IntSet {
 
     #[inline]
     fn ints(&self) -> &[u8] {
-        self.bytes.get(HEAD..).unwrap_or_default()
+        &self.bytes()[HEAD..]
     }
 
     /// The integer at an index, in ascending order.
@@ -147,20 +161,13 @@ impl IntSet {
     /// Adds an integer. Returns whether it was new.
     pub fn insert(&mut self, int: i64) -> bool {
         let Err(index) = self.search(int) else { return false };
-        if self.bytes.is_empty() {
-            self.bytes.reserve_exact(size_class(HEAD + 2));
-            self.bytes.extend_from_slice(&EMPTY);
-        }
         let (len, width) = (self.len(), self.width().max(width_of(int)));
         if width > self.width() {
             self.widen(width);
         }
-        let needed = HEAD + (len + 1) * width;
-        if needed > self.bytes.capacity() {
-            self.bytes.reserve_exact(size_class(needed) - self.bytes.len());
-        }
-        self.bytes.resize(needed, 0);
-        let ints = &mut self.bytes[HEAD..];
+        let raw = self.raw.get_or_insert_with(|| packed(&EMPTY));
+        raw.resize(LEN_BYTES + HEAD + (len + 1) * width);
+        let ints = &mut raw.content_mut()[HEAD..];
         ints.copy_within(index * width..len * width, (index + 1) * width);
         write(ints, width, index, int);
         self.set_len(len + 1);
@@ -171,31 +178,34 @@ impl IntSet {
     pub fn remove(&mut self, int: i64) -> bool {
         let Ok(index) = self.search(int) else { return false };
         let (len, width) = (self.len(), self.width());
-        self.bytes[HEAD..].copy_within((index + 1) * width.., index * width);
-        self.bytes.truncate(HEAD + (len - 1) * width);
+        let Some(raw) = &mut self.raw else { return false };
+        raw.content_mut()[HEAD..].copy_within((index + 1) * width.., index * width);
+        raw.resize(LEN_BYTES + HEAD + (len - 1) * width);
         self.set_len(len - 1);
-        let fitting = size_class(self.bytes.len());
-        if fitting < self.bytes.capacity() {
-            self.bytes.shrink_to(fitting);
-        }
         true
     }
 
     fn widen(&mut self, width: usize) {
         let (len, old_width) = (self.len(), self.width());
-        let mut bytes = Vec::new();
-        bytes.reserve_exact(size_class(HEAD + (len + 1) * width));
+        let mut bytes = Vec::with_capacity(HEAD + len * width);
         bytes.extend_from_slice(&(width as u32).to_le_bytes());
         bytes.extend_from_slice(&(len as u32).to_le_bytes());
         for index in 0..len {
-            bytes.extend_from_slice(&read(&self.bytes[HEAD..], old_width, index).to_le_bytes()[..width]);
+            bytes.extend_from_slice(&read(self.ints(), old_width, index).to_le_bytes()[..width]);
         }
-        self.bytes = bytes;
+        self.raw = Some(packed(&bytes));
     }
 
     fn set_len(&mut self, len: usize) {
-        self.bytes[4..HEAD].copy_from_slice(&(len as u32).to_le_bytes());
+        if let Some(raw) = &mut self.raw {
+            raw.content_mut()[4..HEAD].copy_from_slice(&(len as u32).to_le_bytes());
+        }
     }
+}
+
+fn packed(bytes: &[u8]) -> RawBytes {
+    let len = LEN_BYTES + bytes.len();
+    RawBytes::new(&[&(len as u32).to_le_bytes(), bytes].concat())
 }
 
 #[inline]

@@ -16,6 +16,7 @@ mod list;
 pub mod listpack;
 mod number;
 mod random;
+mod raw_bytes;
 mod set;
 mod size_class;
 mod stream;

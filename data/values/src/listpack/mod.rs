@@ -18,7 +18,6 @@
 mod check;
 mod entry;
 mod iter;
-mod raw;
 
 pub use check::InvalidListPack;
 pub use entry::{Element, NewElement};
@@ -26,8 +25,8 @@ pub use iter::Iter;
 
 use std::cmp::Ordering;
 
+use crate::raw_bytes::{LEN_BYTES, RawBytes};
 use entry::Encoded;
-use raw::{LEN_BYTES, RawBytes};
 
 use crate::number::parse_canonical_i64;
 

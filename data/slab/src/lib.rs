@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The slab: one reserved range of addresses for all entries of the process, cut into 64 KiB pages of one size class.
+//! The slab: one reserved range of addresses for all small blocks of the process (entries of keys, packed values), cut into
+//! 64 KiB pages of one size class. A block has no header, and sizes are four bytes apart.
 //!
 //! A handle is an address relative to the range, divided by 4, in 40 bits. Each thread keeps a magazine of free blocks
 //! per class and trades them in batches with the class's central list. A page whose blocks are all free goes back to the
@@ -9,7 +10,11 @@
 //! Compaction (`begin_compaction`): the sparsest pages of a class get no new blocks. Whoever owns blocks there moves them
 //! elsewhere (`is_sparse`, `alloc`, `free_sparse`), and the pages go back.
 //!
-//! Not here: what a block contains. Called by `entry` only.
+//! Not here: what a block contains. Called by the keyspace for its entries and by packed values for their bytes.
+
+mod bytes;
+
+pub use bytes::{alloc_bytes, bytes_len, free_bytes, resize_bytes};
 
 use parking_lot::Mutex;
 use std::cell::RefCell;
@@ -17,7 +22,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// The largest block; what is larger lives on the heap.
-pub(crate) const BLOCK_LEN_MAX: usize = 1024;
+pub const BLOCK_LEN_MAX: usize = 1024;
 const GRAIN: usize = 4;
 const CLASSES: usize = BLOCK_LEN_MAX / GRAIN;
 const PAGE_LEN: usize = 64 * 1024;
@@ -35,23 +40,31 @@ const _: () = assert!(PAGE_LEN / GRAIN < NO_BLOCK as usize);
 
 /// Where a block is. Zero is no block: the first grain of the range is never handed out.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(crate) struct Handle(u64);
+pub struct Handle(u64);
 
 impl Handle {
+    /// From what [`Handle::to_bytes`] gave.
     #[inline]
-    pub(crate) fn from_bytes(bytes: [u8; 5]) -> Handle {
+    pub fn from_bytes(bytes: [u8; 5]) -> Handle {
         Handle(u64::from(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])) | u64::from(bytes[4]) << 32)
     }
 
+    /// In five bytes, little endian.
     #[inline]
-    pub(crate) fn to_bytes(self) -> [u8; 5] {
+    pub fn to_bytes(self) -> [u8; 5] {
         let b = self.0.to_le_bytes();
         [b[0], b[1], b[2], b[3], b[4]]
     }
 
+    /// The handle of a block that begins at `ptr`.
+    #[inline]
+    pub fn of(ptr: *mut u8) -> Handle {
+        Handle(((ptr.addr() - BASE.load(Ordering::Relaxed).addr()) / GRAIN) as u64)
+    }
+
     /// The block's first byte. It may be read and written only while the caller owns the block.
     #[inline]
-    pub(crate) fn ptr(self) -> *mut u8 {
+    pub fn ptr(self) -> *mut u8 {
         // Relaxed: whoever got a handle got it under a slot's lock, after the base had been set.
         BASE.load(Ordering::Relaxed).wrapping_add((self.0 as usize) * GRAIN)
     }
@@ -61,13 +74,13 @@ static BASE: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
 static SLAB: OnceLock<Slab> = OnceLock::new();
 
 /// Reserves the range; must have run before the first `alloc`.
-pub(crate) fn init() {
+pub fn init() {
     SLAB.get_or_init(Slab::reserve);
 }
 
 /// The length of the block that `alloc(len)` returns.
 #[inline]
-pub(crate) const fn block_len(len: usize) -> usize {
+pub const fn block_len(len: usize) -> usize {
     len.div_ceil(GRAIN) * GRAIN
 }
 
@@ -88,7 +101,7 @@ const _: () = assert!(magazine_len(CLASSES - 1) >= 4);
 
 /// A block of at least `len` bytes (1 to `BLOCK_LEN_MAX`), with undefined contents.
 #[inline]
-pub(crate) fn alloc(len: usize) -> Handle {
+pub fn alloc(len: usize) -> Handle {
     let class = class_of(len);
     let taken = MAGAZINES.try_with(|magazines| {
         let magazine = &mut magazines.borrow_mut().0[class];
@@ -113,7 +126,7 @@ pub(crate) fn alloc(len: usize) -> Handle {
 /// # Safety
 /// The caller owns the block, `len` is of the same class as at `alloc`, and nothing uses the block afterwards.
 #[inline]
-pub(crate) unsafe fn free(block: Handle, len: usize) {
+pub unsafe fn free(block: Handle, len: usize) {
     let class = class_of(len);
     let kept = MAGAZINES.try_with(|magazines| {
         let magazine = &mut magazines.borrow_mut().0[class];
@@ -133,19 +146,19 @@ pub(crate) unsafe fn free(block: Handle, len: usize) {
 }
 
 /// Bytes of pages that are in use (blocks that wait in magazines and central lists included).
-pub(crate) fn page_bytes() -> usize {
+pub fn page_bytes() -> usize {
     let pool = slab().pool.lock();
     (pool.fresh as usize - pool.free.len()) * PAGE_LEN
 }
 
 /// Bytes of blocks that are handed out; up to a magazine for each class and thread of them wait to be used.
-pub(crate) fn block_bytes() -> usize {
+pub fn block_bytes() -> usize {
     slab().classes.iter().enumerate().map(|(class, central)| central.lock().used * (class + 1) * GRAIN).sum()
 }
 
 /// Marks the pages that can be emptied into the other pages of their class, in classes that have more than
 /// `slack_percent` more pages than they need. Returns how many. Ends an earlier compaction.
-pub(crate) fn begin_compaction(slack_percent: usize) -> usize {
+pub fn begin_compaction(slack_percent: usize) -> usize {
     end_compaction();
     let slab = slab();
     let mut marked = slab.marked.lock();
@@ -178,7 +191,7 @@ pub(crate) fn begin_compaction(slack_percent: usize) -> usize {
 }
 
 /// Lets the pages that could not be emptied be used again.
-pub(crate) fn end_compaction() {
+pub fn end_compaction() {
     let slab = slab();
     for (class, number) in slab.marked.lock().drain(..) {
         let mut central = slab.classes[class].lock();
@@ -191,7 +204,7 @@ pub(crate) fn end_compaction() {
 
 /// Whether the block is in a page that is to be emptied.
 #[inline]
-pub(crate) fn is_sparse(block: Handle) -> bool {
+pub fn is_sparse(block: Handle) -> bool {
     slab().sparse((block.0 as usize / (PAGE_LEN / GRAIN)) as u32).load(Ordering::Relaxed)
 }
 
@@ -199,7 +212,7 @@ pub(crate) fn is_sparse(block: Handle) -> bool {
 ///
 /// # Safety
 /// As for `free`.
-pub(crate) unsafe fn free_sparse(block: Handle, len: usize) {
+pub unsafe fn free_sparse(block: Handle, len: usize) {
     // SAFETY: the caller's promise.
     unsafe { slab().give(class_of(len), &[block]) };
 }

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The memory of a listpack behind one thin pointer: eight bytes per handle, because every small collection pays for it.
+//! The memory of a packed value behind one thin pointer: eight bytes per handle, because every small collection pays for
+//! it.
 //!
-//! The length is the first four bytes of the memory itself, the capacity follows from the length (`size_class`), so that
-//! neither takes room in the handle. Everything unsafe about listpacks is here; what the bytes mean is not.
+//! The length is the first four bytes of the memory itself, the capacity follows from the length (`bytes_len`), so that
+//! neither takes room in the handle. Everything unsafe about packed values is here; what the bytes mean is not.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
+use pando_slab::{alloc_bytes, bytes_len, free_bytes, resize_bytes};
 use std::ptr::NonNull;
 
-use crate::size_class::size_class;
-
 /// Bytes that the length takes at the start.
-pub(super) const LEN_BYTES: usize = 4;
+pub(crate) const LEN_BYTES: usize = 4;
 
 /// Owned bytes, at least [`LEN_BYTES`] of them, that start with their own length (u32, little endian).
-pub(super) struct RawBytes {
-    /// Points to `size_class(len)` bytes, of which the first `len` are initialized.
+pub(crate) struct RawBytes {
+    /// Points to `bytes_len(len)` bytes, of which the first `len` are initialized.
     ptr: NonNull<u8>,
 }
 
@@ -23,20 +22,13 @@ unsafe impl Send for RawBytes {}
 // SAFETY: as above; a shared reference only reads.
 unsafe impl Sync for RawBytes {}
 
-fn layout(len: usize) -> Layout {
-    // Lengths are below 2^32, so a layout always exists.
-    Layout::from_size_align(size_class(len), 1).unwrap_or(Layout::new::<u8>())
-}
-
 impl RawBytes {
     /// A copy of `bytes`, which must start with their own length.
-    pub(super) fn new(bytes: &[u8]) -> RawBytes {
+    pub(crate) fn new(bytes: &[u8]) -> RawBytes {
         let len = bytes.len();
         assert!(len >= LEN_BYTES && len <= u32::MAX as usize);
         assert_eq!(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as usize, len);
-        let layout = layout(len);
-        // SAFETY: the layout's size is not zero, because `len` is at least LEN_BYTES.
-        let Some(ptr) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let ptr = alloc_bytes(len);
         // SAFETY: the new allocation has room for all bytes, and does not overlap with borrowed ones.
         unsafe { ptr.as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), len) };
         RawBytes { ptr }
@@ -44,42 +36,38 @@ impl RawBytes {
 
     /// Length in bytes.
     #[inline]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         // SAFETY: at least LEN_BYTES bytes are there and initialized.
         u32::from_le(unsafe { self.ptr.as_ptr().cast::<u32>().read_unaligned() }) as usize
     }
 
     /// Bytes of the allocation.
     #[inline]
-    pub(super) fn capacity(&self) -> usize {
-        size_class(self.len())
+    pub(crate) fn capacity(&self) -> usize {
+        bytes_len(self.len())
     }
 
     /// The bytes.
     #[inline]
-    pub(super) fn get(&self) -> &[u8] {
+    pub(crate) fn get(&self) -> &[u8] {
         // SAFETY: `len` bytes are initialized; they live as long as the handle.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr(), self.len()) }
     }
 
     /// The bytes after the length. The length itself changes only with [`RawBytes::resize`].
     #[inline]
-    pub(super) fn content_mut(&mut self) -> &mut [u8] {
+    pub(crate) fn content_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `get`; the exclusive borrow of the handle makes it the only access.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().add(LEN_BYTES), self.len() - LEN_BYTES) }
     }
 
     /// Changes the length; new bytes are zero.
-    pub(super) fn resize(&mut self, new_len: usize) {
+    pub(crate) fn resize(&mut self, new_len: usize) {
         let old_len = self.len();
         assert!(new_len >= LEN_BYTES && new_len <= u32::MAX as usize);
-        let (old, new) = (layout(old_len), layout(new_len));
-        if old.size() != new.size() {
-            // SAFETY: the allocation was made with `old`, and the new size is neither zero nor beyond isize::MAX.
-            let moved = unsafe { realloc(self.ptr.as_ptr(), old, new.size()) };
-            self.ptr = NonNull::new(moved).unwrap_or_else(|| handle_alloc_error(new));
-        }
-        // SAFETY: there are `size_class(new_len)` bytes; those up to the smaller length are initialized, the others that
+        // SAFETY: the buffer was made for `old_len` bytes, all of which are initialized.
+        self.ptr = unsafe { resize_bytes(self.ptr, old_len, new_len) };
+        // SAFETY: there are `bytes_len(new_len)` bytes; those up to the smaller length are initialized, the others that
         // count are set here.
         unsafe {
             if new_len > old_len {
@@ -92,8 +80,8 @@ impl RawBytes {
 
 impl Drop for RawBytes {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and not used afterwards.
-        unsafe { dealloc(self.ptr.as_ptr(), layout(self.len())) }
+        // SAFETY: the buffer was made for so many bytes, and is not used afterwards.
+        unsafe { free_bytes(self.ptr, self.len()) }
     }
 }
 
