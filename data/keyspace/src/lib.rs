@@ -41,5 +41,5 @@ pub use scan::{Expired, ExpiredSink};
 pub use types::{
     DbIndex, DbStats, EditedTyped, ExpireStep, KeyspaceConfig, Meta, OwnedEntry, SetOutcome, SlotUsage, Ttl,
 };
-pub use walk::{Walk, WalkBusy, WalkSink};
+pub use walk::{Walk, WalkBusy, WalkSink, Walked};
 pub use watch::WatchFlag;

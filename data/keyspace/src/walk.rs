@@ -27,6 +27,7 @@ struct PreImage {
     key: Box<[u8]>,
     value: Value,
     expire_at: Option<u64>,
+    access: u32,
 }
 
 /// What writers and the walk share. `flags` change only under all slot locks, and so are constant under any.
@@ -64,6 +65,7 @@ impl WalkShared {
             key: entry.key().into(),
             value: entry.value().to_value(entry.encoding()),
             expire_at: entry.expire_at(),
+            access: entry.access(),
         };
         entry.set_epoch(self.epoch());
         self.pending_bytes.fetch_add(image.key.len() + image.value.heap_bytes() + size_of::<PreImage>(), Relaxed);
@@ -94,8 +96,23 @@ impl std::fmt::Display for WalkBusy {
 
 impl std::error::Error for WalkBusy {}
 
-/// Receives what a walk emits: database, key, value, due time. It runs under a slot's lock.
-pub type WalkSink<'s> = dyn FnMut(DbIndex, &[u8], ValueRef<'_>, Option<u64>) + 's;
+/// A key that a walk emits.
+#[derive(Copy, Clone, Debug)]
+pub struct Walked<'a> {
+    /// The database.
+    pub db: DbIndex,
+    /// The key.
+    pub key: &'a [u8],
+    /// What it held at the cut.
+    pub value: ValueRef<'a>,
+    /// When it is due, in Unix milliseconds.
+    pub expire_at: Option<u64>,
+    /// Its access clock; see [`Keyspace::usage`].
+    pub access: u32,
+}
+
+/// Receives what a walk emits. It runs under a slot's lock.
+pub type WalkSink<'s> = dyn FnMut(Walked<'_>) + 's;
 
 /// A walk over all databases as of its cut.
 pub struct Walk {
@@ -107,6 +124,12 @@ pub struct Walk {
 }
 
 impl Keyspace {
+    /// What an access clock says: seconds without access under LRU, the counter of accesses under LFU.
+    pub fn usage(&self, access: u32, now_ms: u64) -> (u64, u8) {
+        let policy = self.policy();
+        (policy.idle_s(access, now_ms), policy.freq(access, now_ms))
+    }
+
     /// Cuts: locks all slots for an instant, runs `at_cut`, and starts a walk over what is there. After a walk that ended
     /// early this first goes over all entries once, slot by slot.
     pub fn begin_walk(&self, at_cut: &mut dyn FnMut()) -> Result<Walk, WalkBusy> {
@@ -179,7 +202,8 @@ impl Walk {
         let mut bytes = 0;
         for image in images {
             bytes += image.key.len() + image.value.heap_bytes() + size_of::<PreImage>();
-            sink(image.db, &image.key, image.value.as_ref(), image.expire_at);
+            let PreImage { db, key, value, expire_at, access } = &image;
+            sink(Walked { db: *db, key, value: value.as_ref(), expire_at: *expire_at, access: *access });
         }
         if bytes != 0 {
             let _ = self.shared.pending_bytes.fetch_update(Relaxed, Relaxed, |all| Some(all.saturating_sub(bytes)));
@@ -206,7 +230,8 @@ impl Walk {
                     if entry.epoch() != epoch {
                         entry.set_epoch(epoch);
                         emitted += entry.bytes();
-                        sink(db, entry.key(), entry.value(), entry.expire_at());
+                        let (key, value, expire_at) = (entry.key(), entry.value(), entry.expire_at());
+                        sink(Walked { db, key, value, expire_at, access: entry.access() });
                     }
                 });
             }

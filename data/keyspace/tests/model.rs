@@ -4,7 +4,8 @@
 //! Not here: speed and memory (`examples/memory.rs`). Each test runs for several seeds and names the one that failed.
 
 use pando_keyspace::{
-    Expired, HashedKey, IntText, Keyspace, KeyspaceConfig, LockedSlots, StrHint, Ttl, Value, ValueRef, WatchFlag,
+    Expired, HashedKey, IntText, Keyspace, KeyspaceConfig, LockedSlots, StrHint, Ttl, Value, ValueRef, Walked,
+    WatchFlag,
 };
 use pando_topology::Slot;
 use std::collections::{BTreeMap, HashSet};
@@ -265,7 +266,7 @@ fn a_walk_emits_the_moment_of_its_cut() {
             let mut emitted = Model::new();
             loop {
                 let budget = rng.below(20_000) as usize;
-                let is_done = walk.step(&keyspace, budget, &mut |db, key, value, due| {
+                let is_done = walk.step(&keyspace, budget, &mut |Walked { db, key, value, expire_at: due, .. }| {
                     assert_eq!(db, 0);
                     assert!(emitted.insert(key.to_vec(), (bytes_of(value), due)).is_none(), "emitted twice");
                 });
@@ -284,7 +285,7 @@ fn a_walk_emits_the_moment_of_its_cut() {
         }
         let mut walk = keyspace.begin_walk(&mut || {}).expect("no other walk");
         drop(keyspace.flush(None));
-        assert!(walk.step(&keyspace, 1000, &mut |_, _, _, _| panic!("nothing is there")) && walk.is_aborted());
+        assert!(walk.step(&keyspace, 1000, &mut |_| panic!("nothing is there")) && walk.is_aborted());
     }
 }
 
@@ -371,7 +372,7 @@ fn threads_share_the_keyspace() {
             for round in 0..20 {
                 let mut sum = 0;
                 let mut walk = keyspace.begin_walk(&mut || {}).expect("one walk at a time");
-                while !walk.step(&keyspace, 3000, &mut |db, _, value, _| match value {
+                while !walk.step(&keyspace, 3000, &mut |Walked { db, value, .. }| match value {
                     ValueRef::Int(int) if db == 0 => sum += int,
                     _ => {}
                 }) {}

@@ -7,7 +7,7 @@ use crate::image_out::ImageOut;
 use crate::log::ReplicationLog;
 use pando_dump::{LoadContext, LoadError, Loaded};
 use pando_formats::rdb::{RdbValue, RdbWriter, Record};
-use pando_keyspace::{DbIndex, StrHint, Ttl, Typed, ValueRef, Walk};
+use pando_keyspace::{DbIndex, EvictionPolicy, StrHint, Ttl, Typed, ValueRef, Walk, Walked};
 use pando_session::{ApplySession, ClientInfo, Engine, LogSink, Role, SERVER_VERSION};
 use pando_topology::Slot;
 use std::io;
@@ -187,7 +187,12 @@ struct Later {
     key: Vec<u8>,
     value: Typed,
     expire_at: Option<u64>,
+    usage: Usage,
 }
+
+/// What the image says of a key's access clock: seconds without access, or the counter, where the eviction policy goes by
+/// it.
+type Usage = (Option<u64>, Option<u8>);
 
 /// Collections up to this size are written at once: copying them would cost as much.
 const AT_ONCE_BYTES: usize = 4096;
@@ -208,25 +213,34 @@ impl DataWalk for EngineWalk {
         let mut result = Ok(());
         let mut later = Vec::new();
         to.output_mut().hold();
-        let is_done = self.walk.step(&self.engine.keyspace, budget_bytes, &mut |db, key, value, expire_at| {
+        let policy = self.engine.settings.load().maxmemory_policy;
+        let (keyspace, now_ms) = (&self.engine.keyspace, unix_ms());
+        let is_done = self.walk.step(keyspace, budget_bytes, &mut |Walked { db, key, value, expire_at, access }| {
             if result.is_ok() {
-                result = match value {
+                let (idle_s, freq) = keyspace.usage(access, now_ms);
+                let usage = match policy {
+                    EvictionPolicy::AllkeysLru | EvictionPolicy::VolatileLru => (Some(idle_s), None),
+                    EvictionPolicy::AllkeysLfu | EvictionPolicy::VolatileLfu => (None, Some(freq)),
+                    _ => (None, None),
+                };
+                if let ValueRef::Typed(value) = value
+                    && value.heap_bytes() > AT_ONCE_BYTES
+                {
+                    later.push(Later { db, key: key.to_vec(), value: value.clone(), expire_at, usage });
+                    return;
+                }
+                result = to.usage(usage.0, usage.1).and_then(|()| match value {
                     ValueRef::Int(n) => to.int(u32::from(db), key, n, expire_at),
                     ValueRef::Str(s) => to.string(u32::from(db), key, s, expire_at),
-                    ValueRef::Typed(value) if value.heap_bytes() <= AT_ONCE_BYTES => {
-                        write_typed(to, db, key, value, expire_at)
-                    }
-                    ValueRef::Typed(value) => {
-                        later.push(Later { db, key: key.to_vec(), value: value.clone(), expire_at });
-                        Ok(())
-                    }
+                    ValueRef::Typed(value) => write_typed(to, db, key, value, expire_at),
                     _ => Err(io::Error::other("a value of a type that cannot be written yet")),
-                };
+                });
             }
         });
         result?;
         to.output_mut().release()?;
-        for Later { db, key, value, expire_at } in later {
+        for Later { db, key, value, expire_at, usage } in later {
+            to.usage(usage.0, usage.1)?;
             write_typed(to, db, &key, &value, expire_at)?;
         }
         Ok(match (self.walk.is_aborted(), is_done) {

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{accept_on, config, eventually};
-use pando_keyspace::{Typed, ValueRef};
+use pando_keyspace::{Typed, ValueRef, Walked};
 use pando_replication::Replication;
 use pando_resp::{Proto, ReplyBuf};
 use pando_session::{ClientInfo, Engine, EngineConfig, Role, Session, WorkerScratch};
@@ -87,7 +87,7 @@ impl Node {
             walk = self.engine.keyspace.begin_walk(&mut || {}).ok();
         }
         let mut walk = walk.expect("just begun");
-        let mut sink = |db: u16, key: &[u8], value: ValueRef<'_>, at: Option<u64>| {
+        let mut sink = |Walked { db, key, value, expire_at: at, .. }: Walked<'_>| {
             assert!(dump.insert((db, key.to_vec()), (held(value), at)).is_none(), "a key is walked once");
         };
         while !walk.step(&self.engine.keyspace, 1 << 20, &mut sink) {}
