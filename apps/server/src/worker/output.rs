@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::connection::{Connection, Fate};
+use super::requests::has_more;
 use super::slab::Token;
 use crate::config::kind::OutputLimit;
 use crate::net::listener::{Transfer, send};
@@ -13,6 +14,9 @@ use std::sync::atomic::Ordering::Relaxed;
 const SPARE_BYTES_MAX: usize = 256 * 1024;
 /// Replies of this size are outside of output limits: Valkey has them in a buffer of fixed size.
 pub(super) const FIXED_REPLY_BYTES: usize = 16 * 1024;
+/// With more replies than this unsent, and this many times the bytes of the requests that wait, a client has to read.
+const BACKLOG_BYTES: usize = 1024 * 1024;
+const BACKLOG_RATIO: usize = 4;
 /// What a client that has not authenticated may leave unread beyond that.
 const UNAUTHENTICATED_REPLY_BYTES: usize = 1024;
 /// More spare buffers than this are never needed at once.
@@ -81,6 +85,14 @@ impl Worker {
                 }
                 Transfer::WouldBlock => {
                     self.check_output_limit(connection);
+                    if connection.output_sent > BACKLOG_BYTES.max(connection.output_pending()) {
+                        // A client that always leaves something unread would keep all it was ever sent.
+                        connection.output.consume(connection.output_sent);
+                        connection.output_sent = 0;
+                    }
+                    if has_more(connection) && connection.output_pending() <= BACKLOG_BYTES {
+                        self.queue_turn(token, connection);
+                    }
                     connection.session.shared.output_bytes.store(connection.output_pending() as u64, Relaxed);
                     self.blocked_writers.insert(token.raw());
                     return;
@@ -95,12 +107,28 @@ impl Worker {
             connection.session.shared.output_bytes.store(0, Relaxed);
         }
         connection.soft_limit_since_ms = None;
+        if has_more(connection) {
+            self.queue_turn(token, connection);
+        }
         if connection.output.capacity() > 0 {
             self.reclaim_output(connection);
         }
         if connection.fate == Fate::CloseAfterFlush {
             connection.fate = Fate::CloseNow;
         }
+    }
+
+    /// Whether the client is to read before more of its requests are executed: it has asked for much more than it reads,
+    /// and `held` bytes of its requests wait. They go on being received, so a client that sends everything before it
+    /// reads anything is not stuck: the more it sends, the more replies are kept for it. Whoever limits the output has
+    /// said what is to become of such clients.
+    pub(super) fn is_backlogged(&self, token: Token, connection: &Connection, held: usize) -> bool {
+        let pending = connection.output_pending();
+        if pending <= BACKLOG_BYTES || pending / BACKLOG_RATIO <= held {
+            return false;
+        }
+        let OutputLimit { hard_bytes, soft_bytes, .. } = self.settings.output_limits[0];
+        hard_bytes == 0 && soft_bytes == 0 && self.blocked_writers.contains(&token.raw())
     }
 
     /// Closes a client that lets too many replies pile up.

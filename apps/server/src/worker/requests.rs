@@ -46,13 +46,13 @@ impl Worker {
             let input = std::mem::take(&mut connection.input);
             let used = self.process(token, connection, &input);
             keep_rest(connection, input, used);
-            if has_more(connection) {
+            if has_more(connection) && !self.is_backlogged(token, connection, connection.input.len()) {
                 return self.queue_turn(token, connection);
             }
         }
         while connection.is_readable && connection.fate == Fate::Open && connection.suspend.is_none() {
             let received = self.receive(token, connection);
-            if has_more(connection) {
+            if has_more(connection) && !self.is_backlogged(token, connection, connection.input.len()) {
                 return self.queue_turn(token, connection);
             }
             match received {
@@ -141,6 +141,10 @@ impl Worker {
         let mut requests: Vec<Request> = Vec::with_capacity(if input.len() > 512 { BATCH } else { 4 });
         connection.input_missing = 1;
         'batches: while at < input.len() && connection.fate == Fate::Open {
+            if self.is_backlogged(token, connection, input.len() - at) {
+                connection.input_missing = 0;
+                break;
+            }
             let unauthenticated = !connection.session.is_authenticated();
             let limits =
                 Limits { bulk_len_max: self.settings.proto_max_bulk_len, unauthenticated, ..Limits::default() };
@@ -303,7 +307,7 @@ impl Worker {
 }
 
 /// Whether the connection holds complete requests that could be executed, because its turn was over.
-fn has_more(connection: &Connection) -> bool {
+pub(super) fn has_more(connection: &Connection) -> bool {
     connection.input_missing == 0
         && !connection.input.is_empty()
         && connection.fate == Fate::Open
