@@ -413,10 +413,15 @@ impl Table {
         if self.len != 0 {
             let Primary(bucket) = self.primary.get(self.address(hash).1);
             let view = bucket.view();
+            let mut is_likely_here = false;
             find_tag(&bucket.tags, tag_of(hash), |index| {
                 view.entry(index).prefetch();
+                is_likely_here = true;
                 false
             });
+            if !is_likely_here && bucket.next != 0 {
+                prefetch(self.overflow.get(bucket.next - 1));
+            }
         }
     }
 }
