@@ -234,7 +234,7 @@ impl Session {
 }
 
 /// Length of the request as RESP.
-fn request_bytes(args: Args<'_>) -> u64 {
+pub(crate) fn request_bytes(args: Args<'_>) -> u64 {
     let header = |len: usize| 4 + u64::from(len.checked_ilog10().unwrap_or(0));
     header(args.len()) + args.iter().map(|arg| header(arg.len()) + arg.len() as u64 + 2).sum::<u64>()
 }

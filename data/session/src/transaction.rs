@@ -7,7 +7,7 @@
 
 use crate::context::{SessionCx, SessionFn};
 use crate::engine::Engine;
-use crate::execute::{LockScope, LogBatch, announce, count_effects, lock, lock_scope};
+use crate::execute::{LockScope, LogBatch, announce, count_effects, lock, lock_scope, request_bytes};
 use crate::next::Next;
 use crate::redirect::Route;
 use crate::scratch::WorkerScratch;
@@ -15,6 +15,7 @@ use crate::serve::serve_ready;
 use crate::session::Session;
 use pando_commands::{CommandError, CommandSpec, Exec, Flags, KeyVec};
 use pando_keyspace::HashedKey;
+use pando_keyspace::SlotUsage;
 use pando_resp::{Args, ReplyBuf, encode_command};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering::Relaxed;
@@ -202,7 +203,7 @@ impl Session {
             }
             return None;
         }
-        let began = w.last;
+        let (began, reply_start) = (w.last, out.len());
         counters.calls.add(1);
         w.stats.total_commands.add(1);
         locked.set_now(w.now_ms());
@@ -260,6 +261,18 @@ impl Session {
             }
         }
         self.append_batch(engine, w, &mut batch, scope, &mut locked);
+        if let (LockScope::Listed, &[slot]) = (scope, w.slots.as_slice())
+            && w.settings().cluster_slot_stats
+        {
+            // As in Valkey with the requests MULTI and EXEC, and the replies to the former and to what was queued.
+            let queued = queue.iter().map(|queued| request_bytes(&queued.args())).sum::<u64>();
+            let usage = SlotUsage {
+                cpu_us: w.ticks.ns(began, w.last) / 1000,
+                bytes_in: queued + request_bytes(&[b"MULTI"]) + request_bytes(&[b"EXEC"]),
+                bytes_out: (out.len() - reply_start + b"+OK\r\n".len() + queue.len() * b"+QUEUED\r\n".len()) as u64,
+            };
+            locked.add_usage(slot, usage);
+        }
         w.log = log_bytes;
         serve_ready(engine, w, &mut locked, &mut garbage);
         drop(locked);

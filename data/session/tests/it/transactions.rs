@@ -3,6 +3,7 @@
 
 use crate::harness::Server;
 use pando_session::{Next, SessionFn};
+use pando_topology::Slot;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
@@ -163,4 +164,16 @@ fn server_commands_in_a_transaction_run_without_its_locks() {
         ("EXEC", "[+OK, +OK, +OK, :1]"),
     ]);
     assert_eq!(server.logged(), ["0: SET a 1", "0: MULTI; SET a 2; INCR b; EXEC"]);
+}
+
+/// The requests from MULTI to EXEC, 76 bytes as valkey-server 9.1.2 counts them, and all their replies.
+#[test]
+fn a_transaction_counts_for_its_slot() {
+    let server = Server::with(|settings| settings.cluster_slot_stats = true);
+    let mut client = server.client();
+    for line in ["MULTI", "SET k v", "GET k", "EXEC"] {
+        client.run(line);
+    }
+    let usage = server.engine.keyspace.slot_usage(Slot::of_key(b"k"));
+    assert_eq!((usage.bytes_in, usage.bytes_out), (76, 39));
 }
