@@ -16,7 +16,7 @@ const BINARIES: &[(&str, &str, &str)] = &[
 /// Client libraries for the smoke tests.
 const PYTHON_CLIENTS: &[&str] = &["valkey==6.1.1", "redis==7.1.0"];
 /// Programs on top of a client library, and what they need.
-const PYTHON_PROGRAMS: &[&str] = &["rq==2.6.0", "flask==3.1.2", "flask-session==0.8.0", "cachelib==0.13.0"];
+const PYTHON_PROGRAMS: &[&str] = &["rq==2.6.0", "flask==3.1.2", "flask-session==0.8.0", "cachelib==0.17.0"];
 const NODE_CLIENTS: &[&str] = &["ioredis@5.8.2"];
 const DEBIAN_TOOLS: &[(&str, &str)] = &[("redis-benchmark", "redis-tools"), ("ip", "iproute2")];
 

@@ -16,6 +16,8 @@ pub type DataFn = fn(&mut Ctx<'_, '_>, Args<'_>) -> Result<(), CommandError>;
 pub struct ExecEnv {
     /// A primary deletes expired keys that it meets; a replica only hides them.
     pub is_primary: bool,
+    /// CLIENT PAUSE holds back writes: expired keys are hidden and stay.
+    pub keeps_expired: bool,
     /// The command comes from a primary's log or from a file: size limits are off and past expire times are stored. Such a
     /// caller also calls `LockedSlots::set_now(0)`, because the log decides which keys exist, not the clock.
     pub is_applying: bool,
@@ -61,6 +63,7 @@ impl Default for ExecEnv {
     fn default() -> ExecEnv {
         ExecEnv {
             is_primary: true,
+            keeps_expired: false,
             is_applying: false,
             proto_max_bulk_len: 512 * 1024 * 1024,
             lfu: false,

@@ -101,6 +101,7 @@ pub struct Effects {
     /// Heavy values to drop on a background thread.
     pub garbage: Vec<Garbage>,
     bytes: Vec<u8>,
+    is_separate: bool,
     before: Vec<(DbIndex, Range<usize>)>,
     rewritten: Vec<(DbIndex, Range<usize>)>,
     events: Vec<(EventClass, &'static str, DbIndex, Range<usize>)>,
@@ -121,6 +122,7 @@ impl Effects {
         self.garbage.clear();
         self.bytes.clear();
         self.before.clear();
+        self.is_separate = false;
         self.rewritten.clear();
         self.events.clear();
         self.modified.clear();
@@ -186,7 +188,17 @@ impl Effects {
         self.rewritten.iter().map(|(db, range)| (*db, &self.bytes[range.clone()]))
     }
 
-    /// Number of log records that the command makes; above one they belong in one MULTI/EXEC.
+    /// The command's records have nothing to do with one another: walks delete what they happen to meet.
+    pub fn separate_records(&mut self) {
+        self.is_separate = true;
+    }
+
+    /// Whether several records of the command belong in one MULTI/EXEC.
+    pub fn is_one_transaction(&self) -> bool {
+        !self.is_separate
+    }
+
+    /// Number of log records that the command makes: see `is_one_transaction`.
     pub fn record_count(&self) -> usize {
         let own = match self.propagation {
             Propagation::Verbatim => usize::from(self.dirty > 0),

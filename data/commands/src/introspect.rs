@@ -261,7 +261,7 @@ fn list(registry: &Registry, args: &[&[u8]], reply: &mut ReplyBuf) -> Result<(),
         }
     };
     match args {
-        [] => names.extend(registry.commands().map(|spec| spec.name)),
+        [] => collect(&|_| true),
         [by, kind, value] if by.eq_ignore_ascii_case(b"filterby") => {
             if kind.eq_ignore_ascii_case(b"aclcat") {
                 if let Some(category) = AclCategories::by_name(value) {

@@ -104,7 +104,7 @@ impl<'k> Ctx<'_, 'k> {
     /// On a primary, deletes a key past due: logged ahead of the command, `expired` event, counter. True when it did.
     #[inline]
     pub(crate) fn delete_if_expired(&mut self, db: DbIndex, key: &[u8]) -> bool {
-        if !self.env.is_primary || self.env.is_applying || !self.slots.db(db).is_expired(key) {
+        if !self.may_delete_expired() || !self.slots.db(db).is_expired(key) {
             return false;
         }
         self.slots.db(db).remove(key);
@@ -116,6 +116,11 @@ impl<'k> Ctx<'_, 'k> {
         self.notify_in(EventClass::EXPIRED, "expired", db, key);
         self.modified_in(db, key);
         true
+    }
+
+    /// Whether expired keys that are met are deleted, and not just hidden.
+    pub(crate) fn may_delete_expired(&self) -> bool {
+        self.env.is_primary && !self.env.is_applying && !self.env.keeps_expired
     }
 
     /// A past expire time was given to a live key of a primary: it goes at once, and the deletion replaces the command.

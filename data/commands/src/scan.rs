@@ -58,17 +58,24 @@ fn scan(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
         }
         at += 2;
     }
-    let reply = &mut *ctx.reply;
     // The next cursor comes first in the reply and is known last, so the keys are gathered first.
     let mut found: Vec<u8> = Vec::new();
     let mut ends: Vec<usize> = Vec::new();
+    let mut past_due = Vec::new();
+    let now_ms = ctx.now_ms;
     let wanted = |of: ValueType| type_name.is_none_or(|name| of.name() == name);
     let next = ctx.slots.scan(cursor, ctx.db, usize::try_from(count).unwrap_or(usize::MAX), &mut |key, meta| {
         if wanted(meta.type_) && pattern.is_none_or(|pattern| glob::matches(pattern, key)) {
+            if meta.is_due(now_ms) {
+                past_due.push(key.into());
+                return;
+            }
             found.extend_from_slice(key);
             ends.push(found.len());
         }
     });
+    delete_met(ctx, &past_due);
+    let reply = &mut *ctx.reply;
     reply.array(2);
     let mut digits = pando_keyspace::IntText::new();
     reply.bulk(digits.format(next).as_bytes());
@@ -79,6 +86,16 @@ fn scan(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError> {
         start = end;
     }
     Ok(())
+}
+
+/// Past-due keys that one walk deletes; their slots stay locked until it is logged. Others are left to the expire cycle.
+const DELETED_MAX: usize = 256;
+
+fn delete_met(ctx: &mut Ctx<'_, '_>, past_due: &[Box<[u8]>]) {
+    ctx.effects.separate_records();
+    for key in past_due.iter().take(DELETED_MAX) {
+        ctx.delete_if_expired(ctx.db, key);
+    }
 }
 
 /// A cursor as C's `strtoull` reads it, without a negative one.
@@ -95,7 +112,12 @@ pub(crate) fn scan_cursor(text: &[u8]) -> Result<u64, CommandError> {
 }
 
 fn randomkey(ctx: &mut Ctx<'_, '_>, _args: Args<'_>) -> Result<(), CommandError> {
-    match ctx.slots.random_key(ctx.db) {
+    let mut past_due = Vec::new();
+    let key = ctx.slots.random_key(ctx.db, &mut past_due);
+    delete_met(ctx, &past_due);
+    // Where nothing may be deleted Valkey shows a past-due key rather than to look for others forever.
+    let key = key.or_else(|| past_due.pop().filter(|_| !ctx.may_delete_expired()));
+    match key {
         Some(key) => ctx.reply.bulk(&key),
         None => ctx.reply.null(),
     }

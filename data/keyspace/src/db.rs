@@ -12,7 +12,7 @@ use crate::slot::SlotData;
 use crate::table::Place;
 use crate::{DbIndex, EditedTyped, Meta, OwnedEntry, SetOutcome, Ttl};
 use pando_values::{
-    Collection, EMBSTR_LEN_MAX, Encoding, IntText, StrForm, StrHint, StreamId, Typed, Value, ValueRef, ValueType,
+    Collection, Encoding, IntText, StrForm, StrHint, StreamId, Typed, Value, ValueRef, ValueType,
     encode_str,
 };
 use smallvec::SmallVec;
@@ -163,15 +163,6 @@ impl Db<'_> {
         let due = self.new_due(live, ttl);
         let source = match encode_str(value, hint, key.len(), due.is_some()) {
             StrForm::Int(int) => Source::Int(int),
-            // Valkey keeps a raw value's object when it is overwritten by another long one.
-            StrForm::Bytes(Encoding::EmbStr)
-                if value.len() > EMBSTR_LEN_MAX
-                    && live.is_some_and(|f| {
-                        f.entry.type_() == ValueType::String && f.entry.encoding() == Encoding::Raw
-                    }) =>
-            {
-                Source::Bytes(value, Encoding::Raw)
-            }
             StrForm::Bytes(encoding) => Source::Bytes(value, encoding),
         };
         self.store(hash, key, found, due, source)

@@ -320,13 +320,10 @@ impl<'a> LockedSlots<'a> {
         }
         self.hold_all();
         self.keyspace.walk.abort();
+        let now_ms = self.state.now_ms;
         for slot in 0..SLOT_COUNT {
             let data = self.state.data(self.keyspace, slot);
-            touch_where(
-                data,
-                |watcher| watcher.db == a || watcher.db == b,
-                |data, watcher| is_live_change(data.db(a), watcher) || is_live_change(data.db(b), watcher),
-            );
+            touch_swapped(data, a, b, now_ms);
             if data.dbs().all(|(db, of_db)| (db != a && db != b) || of_db.table.len() == 0) {
                 continue;
             }
@@ -342,6 +339,24 @@ impl<'a> LockedSlots<'a> {
 
 fn is_live_change(of_db: Option<&DbData>, watcher: &Watcher) -> bool {
     !watcher.was_expired && of_db.is_some_and(|data| data.table.find(hash_key(&watcher.key), &watcher.key).is_some())
+}
+
+/// A key that was there, or is afterwards, changed. A past-due one that comes where none was is no change, nor is it one
+/// when it goes.
+fn touch_swapped(data: &mut SlotData, a: DbIndex, b: DbIndex, now_ms: u64) {
+    let Some(mut watchers) = data.watchers.take() else { return };
+    for watcher in watchers.0.iter_mut().filter(|watcher| watcher.db == a || watcher.db == b) {
+        let other = if watcher.db == a { b } else { a };
+        let met = data.db(other).and_then(|of_db| {
+            let place = of_db.table.find(hash_key(&watcher.key), &watcher.key)?;
+            Some(of_db.table.entry(place).is_due(now_ms))
+        });
+        if is_live_change(data.db(watcher.db), watcher) || met == Some(false) {
+            watcher.flag.touch();
+        }
+        watcher.was_expired = met == Some(true);
+    }
+    data.watchers = Some(watchers);
 }
 
 fn touch_where(

@@ -39,8 +39,9 @@ pub enum Expired<'a> {
 pub type ExpiredSink<'s> = dyn FnMut(Slot, DbIndex, Expired<'_>, &mut LockedSlots<'_>) + 's;
 
 impl LockedSlots<'_> {
-    /// Emits live keys, about `count` of them, and returns the next cursor; zero starts and ends. Every key that is there
-    /// from start to end is emitted at least once. With all slots held, or slot by slot when locking on demand.
+    /// Emits keys, past-due ones too, about `count` of them, and returns the next cursor; zero starts and ends. Every key
+    /// that is there from start to end is emitted at least once. With all slots held, or slot by slot when locking on
+    /// demand.
     pub fn scan(&mut self, cursor: u64, db: DbIndex, count: usize, emit: &mut dyn FnMut(&[u8], Meta)) -> u64 {
         let mut slot = (cursor & ((1 << SLOT_BITS) - 1)) as usize;
         let mut within = cursor >> SLOT_BITS;
@@ -49,7 +50,7 @@ impl LockedSlots<'_> {
             if let Some(number) = Slot::new(slot as u16)
                 && (self.keyspace.count(slot, db) != 0 || self.holds(number))
             {
-                within = self.scan_slot(number, within, db, count.saturating_sub(emitted).max(1), &mut |key, meta| {
+                within = self.scan_all_of(number, within, db, count.saturating_sub(emitted).max(1), &mut |key, meta| {
                     emitted += 1;
                     emit(key, meta);
                 });
@@ -68,8 +69,24 @@ impl LockedSlots<'_> {
         }
     }
 
-    /// As `scan`, within one slot and with a cursor of its own.
+    /// As `scan`, within one slot, with a cursor of its own, and live keys only.
     pub fn scan_slot(
+        &mut self,
+        slot: Slot,
+        cursor: u64,
+        db: DbIndex,
+        count: usize,
+        emit: &mut dyn FnMut(&[u8], Meta),
+    ) -> u64 {
+        let now_ms = self.state.now_ms;
+        self.scan_all_of(slot, cursor, db, count, &mut |key, meta| {
+            if !meta.is_due(now_ms) {
+                emit(key, meta);
+            }
+        })
+    }
+
+    fn scan_all_of(
         &mut self,
         slot: Slot,
         cursor: u64,
@@ -84,9 +101,7 @@ impl LockedSlots<'_> {
             loop {
                 cursor = data.table.scan(cursor, &mut |entry| {
                     seen += 1;
-                    if !entry.is_due(now_ms) {
-                        emit(entry.key(), meta_of(keyspace, entry, now_ms));
-                    }
+                    emit(entry.key(), meta_of(keyspace, entry, now_ms));
                 });
                 if cursor == 0 || seen >= count {
                     return u64::from(cursor);
@@ -115,8 +130,9 @@ impl LockedSlots<'_> {
         keys
     }
 
-    /// A live key, each about as likely as any other. `None` when there is none, or only past-due ones were met.
-    pub fn random_key(&mut self, db: DbIndex) -> Option<Box<[u8]>> {
+    /// A live key, each about as likely as any other. `None` when there is none, or only past-due ones were met; those are
+    /// added to `past_due`.
+    pub fn random_key(&mut self, db: DbIndex, past_due: &mut Vec<Box<[u8]>>) -> Option<Box<[u8]>> {
         let now_ms = self.state.now_ms;
         for _ in 0..100 {
             let all = self.keyspace.len(db);
@@ -130,12 +146,14 @@ impl LockedSlots<'_> {
                     rest -= count;
                     continue;
                 }
-                let key = self.with_slot(slot, |data| {
+                let met = self.with_slot(slot, |data| {
                     let entry = data.db(db)?.table.random(random())?;
-                    (!entry.is_due(now_ms)).then(|| entry.key().into())
+                    Some((Box::from(entry.key()), entry.is_due(now_ms)))
                 });
-                if key.is_some() {
-                    return key;
+                match met {
+                    Some((key, false)) => return Some(key),
+                    Some((key, true)) => past_due.push(key),
+                    None => {}
                 }
                 break;
             }

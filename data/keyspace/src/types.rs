@@ -71,6 +71,13 @@ pub struct Meta {
     pub bytes: usize,
 }
 
+impl Meta {
+    /// Whether it is past due at this time.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.expire_at.is_some_and(|at_ms| at_ms <= now_ms)
+    }
+}
+
 /// A value outside the keyspace, with what moves along with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnedEntry {

@@ -307,7 +307,7 @@ fn databases_are_separate_and_can_be_exchanged() {
     keyspace.swap(0, 3);
     assert!(flag.is_dirty(), "the key came into being by the exchange");
     assert_eq!((keyspace.len(0), keyspace.len(3), keyspace.avg_ttl_ms(0, START_MS)), (2, 1, 50));
-    assert!(keyspace.lock_none().random_key(0).is_some());
+    assert!(keyspace.lock_none().random_key(0, &mut Vec::new()).is_some());
     assert_eq!(keyspace.flush(Some(0)).keys, 2);
     assert_eq!((keyspace.len(0), keyspace.len(3)), (0, 1));
     let step = keyspace.expire_step(START_MS + 100, 10, &|| true, &mut |_, db, what, _| {

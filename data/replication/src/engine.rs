@@ -33,8 +33,8 @@ impl LogSink for Sink {
         self.0.append(db, resp)
     }
 
-    fn append_transaction(&self, db: DbIndex, body: &[u8]) -> u64 {
-        self.0.append_transaction(db, body)
+    fn append_transaction(&self, first: DbIndex, last: DbIndex, body: &[u8]) -> u64 {
+        self.0.append_transaction(first, last, body)
     }
 
     fn offset(&self) -> u64 {

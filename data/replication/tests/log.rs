@@ -54,9 +54,11 @@ fn a_select_is_written_when_the_database_changes() {
 fn a_transaction_has_its_select_inside() {
     let log = own_log(1 << 20, 0);
     let mut reader = log.reader(0).expect("start");
-    log.append_transaction(12, b"ab");
-    let end = log.append_transaction(12, b"cd");
-    let expected = [b"*1\r\n$5\r\nMULTI\r\n".as_slice(), SELECT_12, b"ab*1\r\n$5\r\nMULTI\r\ncd"].concat();
+    log.append_transaction(12, 12, b"ab");
+    log.append_transaction(12, 0, b"cd");
+    let end = log.append_transaction(0, 12, b"ef");
+    let multi = b"*1\r\n$5\r\nMULTI\r\n".as_slice();
+    let expected = [multi, SELECT_12, b"ab", multi, b"cd", multi, b"ef"].concat();
     assert_eq!(drain(&mut reader), expected);
     assert_eq!(end, expected.len() as u64);
 }

@@ -168,6 +168,7 @@ impl Session {
     fn prepare(&self, engine: &Engine, w: &mut WorkerScratch, may_block: bool) {
         w.effects.clear();
         w.refresh_env(engine.gate.role() == Role::Primary, self.is_no_touch);
+        w.env.keeps_expired = engine.gate.paused().is_some();
         w.env.may_block = may_block;
     }
 
@@ -292,7 +293,7 @@ pub(crate) fn append_effects(engine: &Engine, w: &mut WorkerScratch, db: DbIndex
     }
 }
 
-/// Appends the records of one command; more than one as a transaction of its own.
+/// Appends the records of one command; more than one as a transaction of its own, if they belong together.
 fn append_records(
     log: &dyn LogSink,
     effects: &pando_commands::Effects,
@@ -302,7 +303,7 @@ fn append_records(
     record: &mut Vec<u8>,
     buffer: &mut Vec<u8>,
 ) -> u64 {
-    if count == 1 {
+    if count == 1 || !effects.is_one_transaction() {
         let mut offset = 0;
         effects.for_each_record(db, args, record, &mut |db, bytes| offset = log.append(db, bytes));
         return offset;
@@ -345,12 +346,8 @@ impl LogBatch<'_> {
         let offset = if count == 1 {
             log.append(first, self.bytes)
         } else {
-            // The log believes that the stream is in the first record's database.
-            if last != first {
-                encode_select(self.bytes, first);
-            }
             self.bytes.extend_from_slice(EXEC);
-            log.append_transaction(first, self.bytes)
+            log.append_transaction(first, last, self.bytes)
         };
         self.bytes.clear();
         offset

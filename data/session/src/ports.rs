@@ -15,9 +15,9 @@ pub trait LogSink: Send + Sync {
     fn active(&self) -> bool;
     /// Appends whole commands, which were executed in database `db`; returns the offset after them.
     fn append(&self, db: DbIndex, resp: &[u8]) -> u64;
-    /// Appends `body`, commands that begin in database `db` and end with EXEC, behind a MULTI. A SELECT that
-    /// is needed goes behind the MULTI, where Valkey has it. Returns the offset after them.
-    fn append_transaction(&self, db: DbIndex, body: &[u8]) -> u64;
+    /// Appends `body`, commands that begin in database `first`, end in `last` and end with EXEC, behind a MULTI. A
+    /// SELECT that is needed goes behind the MULTI, where Valkey has it. Returns the offset after them.
+    fn append_transaction(&self, first: DbIndex, last: DbIndex, body: &[u8]) -> u64;
     /// The offset after the last append.
     fn offset(&self) -> u64;
 }

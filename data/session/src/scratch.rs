@@ -155,6 +155,7 @@ impl WorkerScratch {
     pub(crate) fn refresh_env(&mut self, is_primary: bool, no_touch: bool) {
         self.settings();
         self.env.is_primary = is_primary;
+        self.env.keeps_expired = false;
         self.env.is_applying = false;
         self.env.may_block = false;
         self.env.is_woken = false;

@@ -6,9 +6,6 @@
 
 use crate::number::parse_canonical_i64;
 
-/// A string up to this length is `embstr` in Valkey before it has a key, and so never turns `raw` by overwriting.
-pub const EMBSTR_LEN_MAX: usize = 44;
-
 /// Whether Valkey 9.1 would embed the value in the object of its key: header, key, TTL and value fit into 128 bytes.
 /// Its string headers take two bytes more from keys of 32 bytes on.
 #[inline]

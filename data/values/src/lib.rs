@@ -25,7 +25,7 @@ mod zset;
 
 pub use collection::{Collection, TypedValue};
 pub use dict::{Dict, FieldDict, KeyDict, ScoreDict};
-pub use encoding::{EMBSTR_LEN_MAX, Encoding, StrForm, StrHint, ValueType, encode_str, is_embstr};
+pub use encoding::{Encoding, StrForm, StrHint, ValueType, encode_str, is_embstr};
 pub use hash::{Field, FieldSet, FieldTtl, Fields, Hash};
 pub use intset::{IntSet, InvalidIntSet};
 pub use limits::Limits;

@@ -5,10 +5,11 @@ use super::config::is_allowed;
 use super::{Row, digest, help, server_of, text};
 use crate::config::kind::parse_bytes;
 use pando_commands::CommandError;
-use pando_keyspace::{Encoding, StrHint, Ttl};
+use pando_keyspace::{Encoding, StrHint, Ttl, ValueRef};
 use pando_resp::{Args, Proto};
 use pando_session::{Next, SessionCx};
 use pando_topology::Slot;
+use pando_values::{Collection, Limits, List, Typed};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -182,15 +183,32 @@ fn object(cx: &mut SessionCx<'_>, key: &[u8]) -> Result<(), CommandError> {
     let mut locked = cx.engine.keyspace.lock_one(Slot::of_key(key));
     locked.set_now(cx.worker.now_ms());
     let Some(meta) = locked.db(db).meta(key) else { return Err(CommandError::NoSuchKey) };
+    let limits = cx.worker.settings().limits.clone();
+    let nodes = match locked.db(db).peek(key) {
+        Some(ValueRef::Typed(Typed::List(list))) if list.encoding() == Encoding::QuickList => of_nodes(list, &limits),
+        _ => String::new(),
+    };
     drop(locked);
     cx.reply.simple(&format!(
-        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}",
+        "Value at:0x0 refcount:1 encoding:{} serializedlength:{} lru:{} lru_seconds_idle:{}{nodes}",
         meta.encoding.name(),
         meta.bytes,
         (cx.worker.now_ms() / 1000).saturating_sub(meta.idle_s) & 0x00ff_ffff,
         meta.idle_s
     ));
     Ok(())
+}
+
+/// What Valkey tells of a quicklist. `ql_compressed` is the setting: nodes stay as they are.
+fn of_nodes(list: &List, limits: &Limits) -> String {
+    let nodes = list.free_effort().max(1);
+    format!(
+        " ql_nodes:{nodes} ql_avg_node:{:.2} ql_listpack_max:{} ql_compressed:{} ql_uncompressed_size:{}",
+        list.len() as f64 / nodes as f64,
+        limits.list_max_listpack_size,
+        u8::from(limits.list_compress_depth != 0),
+        list.heap_bytes()
+    )
 }
 
 fn populate(cx: &mut SessionCx<'_>, count: &[u8], rest: &[&[u8]]) -> Result<(), CommandError> {

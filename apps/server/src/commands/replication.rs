@@ -64,7 +64,7 @@ fn replica_of(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandErr
             );
         }
     } else {
-        let Some(port) = port.parse::<u16>().ok().filter(|p| *p > 0) else {
+        let Ok(port) = port.parse::<u16>() else {
             return Err(CommandError::text("ERR Invalid master port"));
         };
         if server.replication.primary_address().is_some_and(|(h, p)| h == host && p == port) {

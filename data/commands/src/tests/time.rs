@@ -78,14 +78,33 @@ fn remaining_time_is_rounded() {
 }
 
 #[test]
-fn a_list_of_keys_skips_expired_ones() {
+fn walks_skip_expired_keys_and_delete_those_they_would_have_shown() {
     let mut run = Run::new();
+    run.env.log = true;
     run.run("MSET a 1 b 2");
-    run.run("PEXPIRE a 10");
-    run.advance(10);
-    for (line, reply) in [("KEYS *", "[\"b\"]"), ("DBSIZE", ":2"), ("RANDOMKEY", "\"b\"")] {
-        assert_eq!(run.run(line), reply, "{line}");
+    run.run("RPUSH l x");
+    for key in ["a", "l"] {
+        run.run(&format!("PEXPIRE {key} 10"));
     }
+    run.advance(10);
+    assert_eq!((run.run("KEYS *"), run.log()), ("[\"b\"]".into(), String::new()));
+    assert_eq!(run.run("DBSIZE"), ":3");
+    run.env.is_primary = false;
+    assert_eq!((run.run("SCAN 0"), run.log()), ("[\"0\", [\"b\"]]".into(), String::new()));
+    run.env.is_primary = true;
+    run.env.keeps_expired = true;
+    assert_eq!((run.run("GET a"), run.log()), ("nil".into(), String::new()));
+    assert_eq!((run.run("SCAN 0"), run.log()), ("[\"0\", [\"b\"]]".into(), String::new()));
+    run.env.keeps_expired = false;
+    assert_eq!((run.run("SCAN 0 TYPE list"), run.log()), ("[\"0\", []]".into(), "UNLINK l".into()));
+    assert_eq!((run.run("SCAN 0 MATCH b*"), run.log()), ("[\"0\", [\"b\"]]".into(), String::new()));
+    assert_eq!((run.run("SCAN 0"), run.log()), ("[\"0\", [\"b\"]]".into(), "UNLINK a".into()));
+    assert!(!run.effects.is_one_transaction());
+    assert_eq!(run.run("DBSIZE"), ":1");
+    run.run("PEXPIRE b 10");
+    run.advance(10);
+    assert_eq!((run.run("RANDOMKEY"), run.log()), ("nil".into(), "UNLINK b".into()));
+    assert_eq!(run.run("DBSIZE"), ":0");
 }
 
 #[test]

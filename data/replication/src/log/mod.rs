@@ -157,15 +157,16 @@ impl ReplicationLog {
         if !self.is_active() {
             return self.offset();
         }
-        self.reserve_and_copy(b"", Some(db), resp)
+        self.reserve_and_copy(b"", Some((db, db)), resp)
     }
 
-    /// The same for commands that end with EXEC: the MULTI comes first, then the SELECT where needed.
-    pub fn append_transaction(&self, db: u16, body: &[u8]) -> u64 {
+    /// The same for commands that begin in database `first`, leave the stream in `last` and end with EXEC: the MULTI comes
+    /// first, then the SELECT where needed.
+    pub fn append_transaction(&self, first: u16, last: u16, body: &[u8]) -> u64 {
         if !self.is_active() {
             return self.offset();
         }
-        self.reserve_and_copy(MULTI, Some(db), body)
+        self.reserve_and_copy(MULTI, Some((first, last)), body)
     }
 
     /// Appends bytes that belong to no database (PING, REPLCONF GETACK).
@@ -205,14 +206,17 @@ impl ReplicationLog {
         self.wake.notify_waiters();
     }
 
-    fn reserve_and_copy(&self, lead: &[u8], db: Option<u16>, bytes: &[u8]) -> u64 {
+    fn reserve_and_copy(&self, lead: &[u8], dbs: Option<(u16, u16)>, bytes: &[u8]) -> u64 {
         let mut select = [0u8; 32];
         let mut head = self.head.0.load(Ordering::Relaxed);
         loop {
             let (last_db, start) = (head >> 48, head & OFFSET_MASK);
-            let (prefix, new_db) = match db {
-                Some(db) if u64::from(db) != last_db => (select_command(&mut select, db), u64::from(db)),
-                _ => (&[][..], last_db),
+            let (prefix, new_db) = match dbs {
+                Some((first, last)) if u64::from(first) != last_db => {
+                    (select_command(&mut select, first), u64::from(last))
+                }
+                Some((_, last)) => (&[][..], u64::from(last)),
+                None => (&[][..], last_db),
             };
             let end = start + (lead.len() + prefix.len() + bytes.len()) as u64;
             match self.head.0.compare_exchange_weak(head, pack(new_db, end), Ordering::AcqRel, Ordering::Relaxed) {

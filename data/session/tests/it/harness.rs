@@ -41,8 +41,8 @@ impl LogSink for LogHandle {
         records.push((db, resp.to_vec()));
         self.0.offset.fetch_add(resp.len() as u64, Relaxed) + resp.len() as u64
     }
-    fn append_transaction(&self, db: u16, body: &[u8]) -> u64 {
-        self.append(db, &[b"*1\r\n$5\r\nMULTI\r\n", body].concat())
+    fn append_transaction(&self, first: u16, _last: u16, body: &[u8]) -> u64 {
+        self.append(first, &[b"*1\r\n$5\r\nMULTI\r\n", body].concat())
     }
     fn offset(&self) -> u64 {
         self.0.offset.load(Relaxed)

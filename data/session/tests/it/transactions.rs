@@ -130,7 +130,7 @@ fn effects_reach_the_log_together() {
     for line in ["MULTI", "SET x 1", "SELECT 5", "SET y 2", "PUBLISH c m", "EXEC"] {
         client.run(line);
     }
-    assert_eq!(server.logged(), ["2: MULTI; SET x 1; SELECT 5; SET y 2; PUBLISH c m; SELECT 2; EXEC"]);
+    assert_eq!(server.logged(), ["2: MULTI; SET x 1; SELECT 5; SET y 2; PUBLISH c m; EXEC"]);
     client.run("PUBLISH c m");
     assert_eq!(server.logged(), ["5: PUBLISH c m"]);
     client.run("MSET a 1 b 2");
