@@ -12,8 +12,7 @@ use crate::slot::SlotData;
 use crate::table::Place;
 use crate::{DbIndex, EditedTyped, Meta, OwnedEntry, SetOutcome, Ttl};
 use pando_values::{
-    Collection, Encoding, IntText, StrForm, StrHint, StreamId, Typed, Value, ValueRef, ValueType,
-    encode_str,
+    Collection, Encoding, IntText, StrForm, StrHint, StreamId, Typed, Value, ValueRef, ValueType, encode_str,
 };
 use smallvec::SmallVec;
 

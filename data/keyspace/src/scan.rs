@@ -50,10 +50,11 @@ impl LockedSlots<'_> {
             if let Some(number) = Slot::new(slot as u16)
                 && (self.keyspace.count(slot, db) != 0 || self.holds(number))
             {
-                within = self.scan_all_of(number, within, db, count.saturating_sub(emitted).max(1), &mut |key, meta| {
-                    emitted += 1;
-                    emit(key, meta);
-                });
+                within =
+                    self.scan_all_of(number, within, db, count.saturating_sub(emitted).max(1), &mut |key, meta| {
+                        emitted += 1;
+                        emit(key, meta);
+                    });
             } else {
                 within = 0;
             }

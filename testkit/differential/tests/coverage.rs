@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use pando_procs::{Node, Software, peers};
 use pando_resp::decode::Value;
 
-const BEGIN: &str = "<!-- coverage: computed; PANDO_FIX=1 cargo test -p pando-differential --test coverage writes it -->\n";
+const BEGIN: &str =
+    "<!-- coverage: computed; PANDO_FIX=1 cargo test -p pando-differential --test coverage writes it -->\n";
 const END: &str = "<!-- end of coverage -->";
 
 /// Name, and everything that COMMAND tells of it but its subcommands.
@@ -88,5 +89,8 @@ fn what_there_is_is_as_in_valkey_and_the_readme_says_what_is_not() {
     if std::env::var_os("PANDO_FIX").is_some() {
         std::fs::write(&path, &wanted).expect("README.md is written");
     }
-    assert!(readme == wanted || std::env::var_os("PANDO_FIX").is_some(), "README.md is not current; computed:\n{computed}");
+    assert!(
+        readme == wanted || std::env::var_os("PANDO_FIX").is_some(),
+        "README.md is not current; computed:\n{computed}"
+    );
 }
