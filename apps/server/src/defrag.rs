@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Active defragmentation (`activedefrag`): when the slab has much more memory than its entries need, passes over all
-//! entries empty its sparse pages, with the share of a core that the directives allow.
+//! Active defragmentation (`activedefrag`): when the slab and the heap have much more memory than what is in them needs,
+//! passes over all entries empty their sparse pages, with the share of a core that the directives allow.
 //!
-//! Not here: how entries are moved (the keyspace). Called by the cron thread.
+//! Not here: how entries and values are moved (the keyspace), what the allocator knows (`info::allocator`). Called by the
+//! cron thread.
 
+use crate::info::allocator::{self, SparseHeap};
 use crate::server::Server;
 use pando_keyspace::Compaction;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -29,8 +31,31 @@ pub struct DefragStats {
     pub current_ms: AtomicU64,
 }
 
+/// How long a state is left alone that a pass could not make much better: something else fills the pages.
+const HOPELESS_PERIOD: Duration = Duration::from_secs(60);
+
+/// Memory of the slab and the heap.
+#[derive(Copy, Clone)]
+struct Memory {
+    used: u64,
+    /// Free within pages that are in use.
+    wasted: u64,
+}
+
+impl Memory {
+    fn measure(server: &Server) -> Memory {
+        let keyspace = &server.engine.keyspace;
+        let (slab_used, slab_pages) = (keyspace.slab_block_bytes() as u64, keyspace.slab_page_bytes() as u64);
+        let (heap_used, heap_pages) = allocator::stats().map_or((0, 0), |stats| (stats.allocated, stats.active));
+        let wasted = slab_pages.saturating_sub(slab_used) + heap_pages.saturating_sub(heap_used);
+        Memory { used: slab_used + heap_used, wasted }
+    }
+}
+
 struct Pass {
     compaction: Compaction,
+    heap: Option<SparseHeap>,
+    wasted_before: u64,
     started: Instant,
     /// Percent of a core.
     effort: u32,
@@ -42,6 +67,8 @@ struct Pass {
 pub struct Defrag {
     pass: Option<Pass>,
     next_check: Option<Instant>,
+    /// Until when so much waste is left alone.
+    hopeless: Option<(Instant, u64)>,
 }
 
 impl Defrag {
@@ -59,14 +86,20 @@ impl Defrag {
         };
         let (moved, kept) = (pass.compaction.moved, pass.compaction.kept);
         let mut is_done = false;
+        let heap = &pass.heap;
+        let mut is_sparse = |address: *const u8| heap.as_ref().is_some_and(|heap| heap.is_sparse(address));
         while !is_done && now.elapsed() < pass.cycle {
-            is_done = pass.compaction.step(&server.engine.keyspace, ENTRIES_PER_STEP);
+            is_done = pass.compaction.step(&server.engine.keyspace, ENTRIES_PER_STEP, &mut is_sparse);
         }
         server.defrag.hits.fetch_add(pass.compaction.moved - moved, Relaxed);
         server.defrag.misses.fetch_add(pass.compaction.kept - kept, Relaxed);
         server.defrag.current_ms.store(pass.started.elapsed().as_millis() as u64, Relaxed);
         if is_done {
+            let before = pass.wasted_before;
             self.finish(server);
+            allocator::purge();
+            let left = Memory::measure(server).wasted;
+            self.hopeless = (left > before / 4 * 3).then(|| (Instant::now() + HOPELESS_PERIOD, left + left / 8));
             return Some(CHECK_PERIOD);
         }
         Some(now.elapsed() * (100 - pass.effort.min(99)) / pass.effort.max(1))
@@ -83,20 +116,23 @@ impl Defrag {
         }
         let keyspace = &server.engine.keyspace;
         let number = |name: &str| u64::try_from(values.number(name)).unwrap_or(0);
-        let used = keyspace.slab_block_bytes().max(1);
-        let wasted = keyspace.slab_page_bytes().saturating_sub(used);
-        let percent = wasted * 100 / used;
+        let Memory { used, wasted } = Memory::measure(server);
+        let percent = wasted * 100 / used.max(1);
         let (lower, upper) = (number("active-defrag-threshold-lower"), number("active-defrag-threshold-upper"));
         if wasted < number("active-defrag-ignore-bytes") || percent < lower {
             return;
         }
-        let Some(compaction) = keyspace.begin_compaction(lower as usize) else { return };
+        if self.hopeless.is_some_and(|(until, bytes)| Instant::now() < until && wasted < bytes) {
+            return;
+        }
+        let heap = SparseHeap::new();
+        let Some(compaction) = keyspace.begin_compaction(lower as usize, heap.is_some()) else { return };
         let (min, max) = (number("active-defrag-cycle-min"), number("active-defrag-cycle-max"));
         let above = percent.min(upper).saturating_sub(lower);
         let effort = (min + max.saturating_sub(min) * above / upper.saturating_sub(lower).max(1)) as u32;
         let cycle = Duration::from_micros(number("active-defrag-cycle-us").max(100));
         server.defrag.running.store(u64::from(effort.max(1)), Relaxed);
-        self.pass = Some(Pass { compaction, started: Instant::now(), effort, cycle });
+        self.pass = Some(Pass { compaction, heap, wasted_before: wasted, started: Instant::now(), effort, cycle });
     }
 
     fn finish(&mut self, server: &Server) {

@@ -6,6 +6,7 @@
 
 use crate::entry::Entry;
 use pando_slab::Handle;
+use pando_values::Mover;
 
 pub(crate) const PER_BUCKET: usize = 10;
 pub(crate) const PER_OVERFLOW: usize = 4;
@@ -212,6 +213,16 @@ impl<B: Slots> Buckets<B> {
             }
         } else {
             *self.get_mut(self.len) = B::EMPTY;
+        }
+    }
+
+    /// Moves the arrays that lie in sparse memory of the heap.
+    pub(crate) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        mover.vec(&mut self.first);
+        for segment in self.more.iter_mut().flat_map(|more| more.iter_mut()) {
+            if mover.wants(segment.as_ptr()) {
+                *segment = segment.clone();
+            }
         }
     }
 

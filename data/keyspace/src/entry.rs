@@ -11,6 +11,8 @@
 //! Invariant: an `Entry` that a table holds owns its block and what the block points to; it is used only while the
 //! slot of that table is locked, and never after `free` or `into_owned`. Not here: finding entries (`table`).
 
+mod relocate;
+
 use pando_slab::{self as slab, BLOCK_LEN_MAX, Handle};
 use pando_values::{Encoding, Typed, Value, ValueRef, ValueType, size_class};
 
@@ -409,30 +411,6 @@ impl Entry {
         // SAFETY: the module's invariant; `due_len(flags)` bytes are there.
         unsafe { put_due(self.0.ptr().add(self.layout().due_at), flags, due_ms) };
         true
-    }
-
-    /// Moves the entry out of a page that is to be emptied. The caller replaces the old one, which is gone.
-    pub(crate) fn relocate(self) -> Option<Entry> {
-        if !slab::is_sparse(self.0) {
-            return None;
-        }
-        let layout = self.layout();
-        let len = layout.end;
-        let to = slab::alloc(len);
-        // SAFETY: both blocks have `len` bytes and differ; the old one is not used afterwards. A handle is moved to where
-        // the new block's address has it aligned.
-        unsafe {
-            if layout.flags & REPR == REPR_TYPED {
-                let before = len - typed_end(0);
-                to.ptr().copy_from_nonoverlapping(self.0.ptr(), before);
-                let target = to.ptr().add(Entry(to).typed_at(before)).cast::<Typed>();
-                target.copy_from_nonoverlapping(self.0.ptr().add(layout.value_at).cast(), 1);
-            } else {
-                to.ptr().copy_from_nonoverlapping(self.0.ptr(), len);
-            }
-            slab::free_sparse(self.0, len);
-        }
-        Some(Entry(to))
     }
 
     #[inline]

@@ -6,7 +6,8 @@
 //!     └ LockedSlots (guard) ─ Db (keys)                            └► Expiry (expire buckets)
 //! ```
 //! Any thread may take any slot; nothing here knows commands, sockets, the log or the clock (callers say what time it
-//! is). `unsafe` is in `entry`, `lock`, `slot` and where `locked` and `keyspace` take and give back locks.
+//! is). `unsafe` is in `entry`, `lock`, `slot`, where `locked` and `keyspace` take and give back locks, and where `compact`
+//! changes entries of a locked slot.
 //! Called by `pando-commands`, `pando-session`, `pando-replication`.
 
 mod blocked;

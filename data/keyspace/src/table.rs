@@ -13,6 +13,7 @@ use crate::buckets::{
 };
 use crate::entry::{Entry, prefetch};
 use pando_slab::Handle;
+use pando_values::Mover;
 use smallvec::SmallVec;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
@@ -328,6 +329,12 @@ impl Table {
             }
         }
         next_cursor(cursor, bits)
+    }
+
+    /// Moves the buckets that lie in sparse memory of the heap.
+    pub(crate) fn relocate_buckets(&mut self, mover: &mut Mover<'_>) {
+        self.primary.relocate(mover);
+        self.overflow.relocate(mover);
     }
 
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(Entry)) {

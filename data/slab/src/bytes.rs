@@ -2,7 +2,7 @@
 //! Byte buffers of packed values: small ones in blocks of the slab, the others from the allocator. The owner remembers the
 //! length; the capacity follows from it.
 
-use crate::{BLOCK_LEN_MAX, Handle, alloc, block_len, free};
+use crate::{BLOCK_LEN_MAX, Handle, alloc, block_len, free, free_sparse, is_sparse};
 use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::NonNull;
 
@@ -51,6 +51,32 @@ pub unsafe fn free_bytes(buffer: NonNull<u8>, len: usize) {
             std::alloc::dealloc(buffer.as_ptr(), layout(capacity));
         }
     }
+}
+
+/// Whether the buffer is in a page that is to be emptied (see `begin_compaction`); `None` when it is not in the slab.
+///
+/// # Safety
+/// It came from [`alloc_bytes`] or [`resize_bytes`] for a length of the same capacity.
+pub unsafe fn bytes_are_sparse(buffer: NonNull<u8>, len: usize) -> Option<bool> {
+    (bytes_len(len) <= BLOCK_LEN_MAX).then(|| is_sparse(Handle::of(buffer.as_ptr())))
+}
+
+/// Puts the bytes into a fresh buffer of the same length.
+///
+/// # Safety
+/// As for [`free_bytes`]; all bytes are initialized.
+pub unsafe fn move_bytes(buffer: NonNull<u8>, len: usize) -> NonNull<u8> {
+    let moved = alloc_bytes(len);
+    // SAFETY: both have so many bytes and differ; the old one is not used afterwards.
+    unsafe {
+        moved.as_ptr().copy_from_nonoverlapping(buffer.as_ptr(), len);
+        if bytes_len(len) <= BLOCK_LEN_MAX {
+            free_sparse(Handle::of(buffer.as_ptr()), bytes_len(len));
+        } else {
+            free_bytes(buffer, len);
+        }
+    }
+    moved
 }
 
 /// Changes the length from `old_len` to `new_len`; the bytes up to the smaller one stay.

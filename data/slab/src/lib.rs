@@ -14,7 +14,7 @@
 
 mod bytes;
 
-pub use bytes::{alloc_bytes, bytes_len, free_bytes, resize_bytes};
+pub use bytes::{alloc_bytes, bytes_are_sparse, bytes_len, free_bytes, move_bytes, resize_bytes};
 
 use parking_lot::Mutex;
 use std::cell::RefCell;

@@ -4,6 +4,7 @@
 //! Not here: the types' own operations. Called by the keyspace (accounting, freeing) and by generic command helpers.
 
 use crate::encoding::{Encoding, ValueType};
+use crate::relocate::Mover;
 use crate::value::Typed;
 
 /// A collection: a small handle that lies in its key's entry, with its elements on the heap.
@@ -26,6 +27,10 @@ pub trait Collection: Clone + PartialEq + std::fmt::Debug {
 
     /// About how many allocations it takes to free the value. O(1).
     fn free_effort(&self) -> usize;
+
+    /// Moves what lies in sparse memory, beginning with part `from`, where parts have numbers of the type's own. Returns
+    /// the part to go on with when the mover had enough; zero when all was looked at. Changes in between do no harm.
+    fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize;
 }
 
 /// A collection type that can be stored under a key.

@@ -8,6 +8,7 @@
 //! by `Set`.
 
 use crate::raw_bytes::{LEN_BYTES, RawBytes};
+use crate::relocate::Mover;
 
 const HEAD: usize = 8;
 /// The bytes of an intset without integers.
@@ -65,6 +66,13 @@ fn write(ints: &mut [u8], width: usize, index: usize, int: i64) {
 }
 
 impl IntSet {
+    /// Moves it if it lies in sparse memory.
+    pub(crate) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        if let Some(raw) = &mut self.raw {
+            raw.relocate(mover);
+        }
+    }
+
     /// Without integers.
     pub const fn new() -> Self {
         Self { raw: None }

@@ -17,6 +17,7 @@ pub mod listpack;
 mod number;
 mod random;
 mod raw_bytes;
+mod relocate;
 mod set;
 mod size_class;
 mod stream;
@@ -33,6 +34,7 @@ pub use list::{LIST_ELEMENT_BYTES_MAX, List, NodeRef, Side};
 pub use listpack::{Element, InvalidListPack, ListPack};
 pub use number::{INT_TEXT_LEN_MAX, parse_canonical_i64};
 pub use random::{random, random_below};
+pub use relocate::Mover;
 pub use set::{Set, SetForm};
 pub use size_class::size_class;
 pub use stream::{

@@ -5,7 +5,8 @@
 //! The length is the first four bytes of the memory itself, the capacity follows from the length (`bytes_len`), so that
 //! neither takes room in the handle. Everything unsafe about packed values is here; what the bytes mean is not.
 
-use pando_slab::{alloc_bytes, bytes_len, free_bytes, resize_bytes};
+use crate::relocate::Mover;
+use pando_slab::{alloc_bytes, bytes_are_sparse, bytes_len, free_bytes, move_bytes, resize_bytes};
 use std::ptr::NonNull;
 
 /// Bytes that the length takes at the start.
@@ -59,6 +60,20 @@ impl RawBytes {
     pub(crate) fn content_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `get`; the exclusive borrow of the handle makes it the only access.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().add(LEN_BYTES), self.len() - LEN_BYTES) }
+    }
+
+    /// Moves the bytes if they lie in sparse memory, of the slab or of the heap.
+    pub(crate) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        let len = self.len();
+        // SAFETY: the buffer was made for `len` bytes.
+        let wants = match unsafe { bytes_are_sparse(self.ptr, len) } {
+            Some(are_sparse) => mover.count(are_sparse),
+            None => mover.wants(self.ptr.as_ptr()),
+        };
+        if wants {
+            // SAFETY: the buffer was made for `len` bytes, all of which are initialized.
+            self.ptr = unsafe { move_bytes(self.ptr, len) };
+        }
     }
 
     /// Changes the length; new bytes are zero.

@@ -5,6 +5,7 @@
 
 use crate::collection::Collection;
 use crate::encoding::{Encoding, ValueType};
+use crate::relocate::Mover;
 use crate::{Hash, List, Set, Stream, ZSet};
 
 /// The text of an integer, kept by the caller of [`ValueRef::as_bytes`].
@@ -75,6 +76,11 @@ impl Typed {
     /// About how many allocations it takes to free the value. O(1).
     pub fn free_effort(&self) -> usize {
         each!(self, value => value.free_effort())
+    }
+
+    /// See [`Collection::relocate`].
+    pub fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        each!(self, value => value.relocate(from, mover))
     }
 }
 

@@ -5,6 +5,7 @@
 //! Not here: what the places hold. Called by `Dict` for its segments and its large entries.
 
 use super::ARC_COUNT;
+use crate::relocate::Mover;
 use crate::size_class as allocated;
 use triomphe::Arc;
 
@@ -90,6 +91,33 @@ impl<T: Default + Clone> Chunks<T> {
             let old = &*chunk;
             (0..room).map(|at| if at < len { old[at].clone() } else { T::default() }).collect()
         };
+    }
+
+    /// Moves what lies in sparse memory: see `Collection::relocate`. `inside` moves what a place itself holds.
+    pub(super) fn relocate(
+        &mut self,
+        from: usize,
+        mover: &mut Mover<'_>,
+        mut inside: impl FnMut(&mut T, &mut Mover<'_>),
+    ) -> usize {
+        let mut first = from % PER_CHUNK;
+        for (number, chunk) in self.chunks.iter_mut().enumerate().skip(from / PER_CHUNK) {
+            if !chunk.is_unique() {
+                continue;
+            }
+            if first == 0 && mover.wants(chunk[..].as_ptr()) {
+                let old = unique(chunk);
+                *chunk = old.iter_mut().map(std::mem::take).collect();
+            }
+            for (at, place) in unique(chunk).iter_mut().enumerate().skip(first) {
+                if mover.is_spent() {
+                    return (number * PER_CHUNK + at).max(1);
+                }
+                inside(place, mover);
+            }
+            first = 0;
+        }
+        0
     }
 
     /// Heap bytes, without what the places own.

@@ -17,6 +17,7 @@ mod segment;
 mod tests;
 
 use crate::random::random_below;
+use crate::relocate::Mover;
 use crate::size_class as allocated;
 use chunks::Chunks;
 pub use digest::digest;
@@ -188,6 +189,32 @@ impl<const WIDTH: usize> Dict<WIDTH> {
     /// Number of allocations.
     pub fn free_effort(&self) -> usize {
         self.segments.len() + self.segments.allocations() + self.large.len() + self.large.allocations()
+    }
+
+    /// Parts of [`relocate`](Self::relocate).
+    pub(crate) fn parts(&self) -> usize {
+        self.segments.len() + self.large.len()
+    }
+
+    /// Moves what lies in sparse memory: see `Collection::relocate`.
+    pub(crate) fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        let segments = self.segments.len();
+        let mut from = from;
+        if from < segments {
+            match self.segments.relocate(from, mover, Segment::relocate) {
+                0 => from = segments,
+                at => return at,
+            }
+        }
+        let at = self.large.relocate(from - segments, mover, |place, mover| {
+            if let Some(entry) = place
+                && entry.is_unique()
+                && mover.wants(entry[..].as_ptr())
+            {
+                *entry = Arc::from(&entry[..]);
+            }
+        });
+        if at == 0 { 0 } else { segments + at }
     }
 
     /// The value of a key.

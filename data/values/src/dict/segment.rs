@@ -12,6 +12,7 @@
 //! says which. Not here: hashing, what an entry's bytes mean. Called by `Dict`.
 
 use super::ARC_COUNT;
+use crate::relocate::Mover;
 use crate::size_class as allocated;
 use triomphe::{Arc, HeaderSlice};
 
@@ -215,6 +216,16 @@ impl Segment {
                 Entries { bytes: &packed.slice, end: packed.slice.len(), index: 0, count: packed.header.count as usize }
             }
             None => Entries { bytes: &[], end: 0, index: 0, count: 0 },
+        }
+    }
+
+    /// Moves it if it lies in sparse memory.
+    pub(super) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        if let Some(packed) = &mut self.0
+            && packed.is_unique()
+            && mover.wants(packed.slice.as_ptr())
+        {
+            *packed = Arc::from_header_and_slice(packed.header, &packed.slice);
         }
     }
 

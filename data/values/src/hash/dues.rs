@@ -12,6 +12,7 @@
 //!
 //! Not here: fields and their times, which lie in the table. Called by `table`.
 
+use crate::relocate::Mover;
 use crate::size_class::size_class;
 use std::sync::Arc;
 
@@ -120,6 +121,26 @@ fn remove_in(records: &mut Vec<Record>, at: usize) {
 }
 
 impl Dues {
+    /// Moves the arrays that lie in sparse memory: see `Collection::relocate`.
+    pub(crate) fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        let chunks = match &mut self.records {
+            Records::Few(records) => {
+                mover.vec(records);
+                return 0;
+            }
+            Records::Many(chunks) => chunks,
+        };
+        for (number, chunk) in chunks.iter_mut().enumerate().skip(from) {
+            if mover.is_spent() {
+                return number.max(1);
+            }
+            if let Some(records) = Arc::get_mut(&mut chunk.records) {
+                mover.vec(records);
+            }
+        }
+        0
+    }
+
     pub(crate) fn new() -> Self {
         Self { records: Records::Few(Vec::new()), len: 0, heap_bytes: 0 }
     }

@@ -24,6 +24,7 @@ use crate::encoding::Encoding;
 use crate::limits::Limits;
 use crate::listpack::{Element, ListPack, Pos};
 use crate::random::random_below;
+use crate::relocate::Mover;
 use table::FieldTable;
 
 /// See the head of this file.
@@ -293,6 +294,16 @@ fn find(packed: &ListPack, name: &[u8]) -> Option<Pos> {
 }
 
 impl Collection for Hash {
+    fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        match &mut self.0 {
+            Form::Packed(packed) => {
+                packed.relocate(mover);
+                0
+            }
+            Form::Table(table) => table.relocate(from, mover),
+        }
+    }
+
     fn len(&self) -> usize {
         match &self.0 {
             Form::Packed(packed) => packed.len() / 2,

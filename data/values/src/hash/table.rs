@@ -13,6 +13,7 @@ use super::iter::Field;
 use super::{FieldSet, FieldTtl};
 use crate::dict::{self, FieldDict};
 use crate::listpack::{Element, ListPack};
+use crate::relocate::Mover;
 use crate::size_class::size_class;
 use crate::value::IntText;
 
@@ -100,6 +101,23 @@ fn field<'a>(name: &'a [u8], stored: &'a [u8]) -> Field<'a> {
 }
 
 impl FieldTable {
+    /// Moves what lies in sparse memory: see `Collection::relocate`.
+    pub(super) fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        // The parts of the dictionary come before those of the times.
+        let parts = self.dict.parts();
+        let mut from = from;
+        if from < parts {
+            match self.dict.relocate(from, mover) {
+                0 => from = parts,
+                at => return at,
+            }
+        }
+        match self.dues.as_mut().map_or(0, |dues| dues.relocate(from - parts, mover)) {
+            0 => 0,
+            at => parts + at,
+        }
+    }
+
     pub(super) fn from_packed(packed: &ListPack) -> Self {
         let mut dict = FieldDict::new();
         let mut elements = packed.iter();

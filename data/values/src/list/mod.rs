@@ -20,6 +20,7 @@ use crate::encoding::Encoding;
 use crate::limits::Limits;
 use crate::listpack::{Element, ListPack};
 use crate::number::parse_canonical_i64;
+use crate::relocate::Mover;
 use crate::size_class::size_class;
 use fill::Fill;
 use nodes::Node;
@@ -76,6 +77,21 @@ impl PartialEq for List {
 }
 
 impl Collection for List {
+    fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        match &mut self.0 {
+            Form::Pack(pack) => {
+                pack.relocate(mover);
+                0
+            }
+            Form::Quick(quick) => {
+                if from == 0 {
+                    mover.boxed(quick, || QuickList::new(0));
+                }
+                quick.nodes.relocate(from, mover)
+            }
+        }
+    }
+
     fn len(&self) -> usize {
         match &self.0 {
             Form::Pack(pack) => pack.len(),

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::listpack::ListPack;
+use crate::relocate::Mover;
 use crate::size_class::size_class;
 
 /// Nodes of a full chunk. Half a kilobyte of pointers: cheap to copy when shared, cheap to shift.
@@ -256,6 +257,32 @@ impl Nodes {
         }
         let mut chunk = Arc::unwrap_or_clone(self.chunks.pop_front()?);
         Some(Arc::unwrap_or_clone(chunk.nodes.pop()?).pack)
+    }
+
+    /// Moves nodes and chunks that lie in sparse memory: see `Collection::relocate`.
+    pub(super) fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        let mut first = from % CHUNK_NODES;
+        for (number, shared) in self.chunks.iter_mut().enumerate().skip(from / CHUNK_NODES) {
+            if first == 0 {
+                mover.taken(shared);
+            }
+            let Some(chunk) = Arc::get_mut(shared) else { continue };
+            if first == 0 {
+                mover.vec(&mut chunk.nodes);
+            }
+            for (at, shared) in chunk.nodes.iter_mut().enumerate().skip(first) {
+                if mover.is_spent() {
+                    // Nothing was done yet for a part that is zero.
+                    return (number * CHUNK_NODES + at).max(1);
+                }
+                if let Some(node) = Arc::get_mut(shared) {
+                    node.pack.relocate(mover);
+                    mover.cloned(shared);
+                }
+            }
+            first = 0;
+        }
+        0
     }
 
     /// All nodes in order.

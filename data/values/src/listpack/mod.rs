@@ -23,6 +23,7 @@ pub use check::InvalidListPack;
 pub use entry::{Element, NewElement};
 pub use iter::Iter;
 
+use crate::relocate::Mover;
 use std::cmp::Ordering;
 
 use crate::raw_bytes::{LEN_BYTES, RawBytes};
@@ -82,6 +83,11 @@ impl std::fmt::Debug for ListPack {
 }
 
 impl ListPack {
+    /// Moves it if it lies in sparse memory.
+    pub(crate) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        self.raw.relocate(mover);
+    }
+
     /// An empty listpack.
     pub fn new() -> ListPack {
         ListPack { raw: RawBytes::new(&[HEAD as u8 + 1, 0, 0, 0, 0, 0, END]) }

@@ -16,6 +16,7 @@ use crate::intset::IntSet;
 use crate::limits::Limits;
 use crate::listpack::{self, Element, ListPack};
 use crate::number::parse_canonical_i64;
+use crate::relocate::Mover;
 use crate::size_class::size_class;
 use crate::value::IntText;
 
@@ -296,6 +297,20 @@ impl Set {
 }
 
 impl Collection for Set {
+    fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        match &mut self.0 {
+            Form::Ints(ints) => ints.relocate(mover),
+            Form::Pack(pack) => pack.relocate(mover),
+            Form::Table(table) => {
+                if from == 0 {
+                    mover.boxed(table, KeyDict::new);
+                }
+                return table.relocate(from, mover);
+            }
+        }
+        0
+    }
+
     #[inline]
     fn len(&self) -> usize {
         match &self.0 {

@@ -4,6 +4,7 @@
 //! Not here: consumer groups (`group.rs`). Which node an entry lies in, when a node goes, and what the counters say
 //! follows Valkey, because XINFO, XTRIM and the lag of groups show it.
 
+use crate::relocate::Mover;
 use std::sync::Arc;
 
 use super::id::StreamId;
@@ -63,6 +64,16 @@ pub struct StreamCounters {
 }
 
 impl StreamEntries {
+    /// Moves what lies in sparse memory: see `Collection::relocate`.
+    pub(super) fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        self.nodes.relocate(from, mover, |shared, mover| {
+            if let Some(node) = Arc::get_mut(shared) {
+                node.relocate(mover);
+                mover.cloned(shared);
+            }
+        })
+    }
+
     /// Entries.
     #[inline]
     pub fn len(&self) -> u64 {

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::id::StreamId;
+use crate::relocate::Mover;
 use crate::size_class::size_class;
 
 /// Entries in a full chunk.
@@ -90,6 +91,30 @@ impl<V: std::fmt::Debug> std::fmt::Debug for IdMap<V> {
 }
 
 impl<V> IdMap<V> {
+    /// Moves what lies in sparse memory: see `Collection::relocate`. `inside` moves what a value itself holds.
+    pub(super) fn relocate(
+        &mut self,
+        from: usize,
+        mover: &mut Mover<'_>,
+        mut inside: impl FnMut(&mut V, &mut Mover<'_>),
+    ) -> usize {
+        let mut first = from % CHUNK_LEN_MAX;
+        for (number, shared) in self.chunks.iter_mut().enumerate().skip(from / CHUNK_LEN_MAX) {
+            let Some(chunk) = Arc::get_mut(shared) else { continue };
+            if first == 0 {
+                mover.vec(&mut chunk.entries);
+            }
+            for (at, (_, value)) in chunk.entries.iter_mut().enumerate().skip(first) {
+                if mover.is_spent() {
+                    return (number * CHUNK_LEN_MAX + at).max(1);
+                }
+                inside(value, mover);
+            }
+            first = 0;
+        }
+        0
+    }
+
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len

@@ -24,6 +24,7 @@ pub use group::{Consumer, ConsumerId, Group, Pending};
 pub use id::{StreamId, StreamIdText};
 pub use node::StreamEntry;
 
+use crate::relocate::Mover;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -188,6 +189,14 @@ impl Stream {
 }
 
 impl Collection for Stream {
+    /// Consumer groups stay where they are.
+    fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        if from == 0 {
+            mover.boxed(&mut self.0, Parts::default);
+        }
+        self.0.entries.relocate(from, mover)
+    }
+
     fn len(&self) -> usize {
         self.0.entries.len() as usize
     }

@@ -12,6 +12,7 @@
 //! Not here: the order of nodes (`entries.rs`). Positions are those of the listpack.
 
 use crate::listpack::{Element, ListPack, NewElement, Pos};
+use crate::relocate::Mover;
 use crate::size_class::size_class;
 
 use super::id::StreamId;
@@ -116,6 +117,11 @@ pub(super) fn payload_bytes(pairs: &[&[u8]]) -> usize {
 }
 
 impl Node {
+    /// Moves the entries if they lie in sparse memory.
+    pub(super) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        self.pack.relocate(mover);
+    }
+
     /// A node with room for its first entry, whose fields and values alternate in `pairs`.
     pub(super) fn new(pairs: &[&[u8]]) -> Node {
         let field_count = pairs.len() / 2;

@@ -42,6 +42,12 @@ pub(super) struct Inner {
     prefix_bytes: usize,
 }
 
+impl Default for Inner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Inner {
     pub(super) fn new() -> Inner {
         Inner { len: 0, ids: [0; FANOUT], counts: [0; FANOUT], scores: [0.0; FANOUT], prefixes: None, prefix_bytes: 0 }

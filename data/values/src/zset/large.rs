@@ -14,6 +14,7 @@ use super::inner::Inner;
 use super::leaf::{Leaf, order};
 use super::members::{Members, hash_member};
 use super::table::Table;
+use crate::relocate::Mover;
 use std::cmp::Ordering;
 
 /// Levels of inner nodes at most: a node that is not alone has a dozen children, so this is never reached.
@@ -53,6 +54,30 @@ impl Large {
             len: 0,
             leaf_bytes: 0,
             inner_bytes: 0,
+        }
+    }
+
+    /// Moves what lies in sparse memory: see `Collection::relocate`.
+    pub(super) fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        // The parts of the three tables follow each other.
+        let leaves = self.leaves.places();
+        let inners = leaves + self.inners.places();
+        let mut from = from;
+        if from < leaves {
+            match self.leaves.relocate(from, mover, Leaf::relocate) {
+                0 => from = leaves,
+                at => return at,
+            }
+        }
+        if from < inners {
+            match self.inners.relocate(from - leaves, mover, |_, _| ()) {
+                0 => from = inners,
+                at => return leaves + at,
+            }
+        }
+        match self.members.move_segments(from - inners, mover) {
+            0 => 0,
+            at => inners + at,
         }
     }
 

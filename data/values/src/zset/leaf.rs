@@ -9,6 +9,7 @@
 //! ```
 //! Members over [`INLINE_MAX`] bytes lie outside, shared with clones. Not here: the tree above the leaves.
 
+use crate::relocate::Mover;
 use crate::size_class;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -85,6 +86,15 @@ impl Leaf {
     /// Few enough elements that it should be joined with another.
     pub(super) fn is_sparse(&self) -> bool {
         self.len() < SLOTS_MAX / 4 && self.weight() < BYTES_MAX / 4
+    }
+
+    /// Moves what lies in sparse memory, but for the struct itself.
+    pub(super) fn relocate(&mut self, mover: &mut Mover<'_>) {
+        if !self.data.is_empty() && mover.wants(self.data.as_ptr()) {
+            self.data = self.data.clone();
+        }
+        let Some(long) = &mut self.long else { return };
+        long.places.iter_mut().flatten().for_each(|member| mover.bytes(member));
     }
 
     /// Heap bytes, the struct itself not included.

@@ -6,6 +6,7 @@
 //! table does meanwhile. An entry is eight bytes: 32 bits of hash, 32 of leaf. Equal hashes are told apart by the caller.
 
 use super::table::Table;
+use crate::relocate::Mover;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::LazyLock;
 
@@ -136,6 +137,11 @@ impl Members {
             Some((index, at)) => self.edit(index, |segment| segment[at] = entry(hash, to)),
             None => debug_assert!(false, "a member without an entry"),
         }
+    }
+
+    /// Moves what lies in sparse memory: see `Collection::relocate`.
+    pub(super) fn move_segments(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        self.segments.relocate(from, mover, |segment, mover| mover.vec(segment))
     }
 
     /// Changes a segment; a copy that is made because a clone has it too may have another capacity.

@@ -24,6 +24,7 @@ mod walk;
 
 pub use bounds::{LexBound, LexRange, ScoreRange};
 
+use crate::relocate::Mover;
 pub use iter::Iter as ZSetIter;
 use iter::Iter;
 
@@ -279,6 +280,21 @@ impl PartialEq for ZSet {
 }
 
 impl Collection for ZSet {
+    fn relocate(&mut self, from: usize, mover: &mut Mover<'_>) -> usize {
+        match &mut self.0 {
+            Form::Small(pack) => {
+                pack.relocate(mover);
+                0
+            }
+            Form::Large(large) => {
+                if from == 0 {
+                    mover.boxed(large, Large::new);
+                }
+                large.relocate(from, mover)
+            }
+        }
+    }
+
     fn len(&self) -> usize {
         match &self.0 {
             Form::Small(pack) => pack.len() / 2,

@@ -3,6 +3,7 @@
 //! `Arc`. Cloning it copies a pointer for every [`CHUNK`] nodes; a write to a shared node copies that node and its chunk.
 //! Not here: what the nodes are. Used by the ordered index and the member index of a sorted set.
 
+use crate::relocate::Mover;
 use std::sync::Arc;
 
 const CHUNK: usize = 64;
@@ -26,7 +27,7 @@ pub(super) struct Table<T> {
     end: u32,
 }
 
-impl<T: Clone> Table<T> {
+impl<T: Clone + Default> Table<T> {
     pub(super) fn new() -> Self {
         Self { chunks: Vec::new(), free: Vec::new(), end: 0 }
     }
@@ -89,6 +90,40 @@ impl<T: Clone> Table<T> {
     pub(super) fn get_mut(&mut self, id: u32) -> &mut T {
         let chunk = Arc::make_mut(self.chunks[id as usize / CHUNK].as_mut().expect("the chunk of a node"));
         Arc::make_mut(chunk.nodes[id as usize % CHUNK].as_mut().expect("a node"))
+    }
+
+    /// Parts of [`relocate`](Self::relocate).
+    pub(super) fn places(&self) -> usize {
+        self.end as usize
+    }
+
+    /// Moves what lies in sparse memory: see `Collection::relocate`. `inside` moves what a node itself holds.
+    pub(super) fn relocate(
+        &mut self,
+        from: usize,
+        mover: &mut Mover<'_>,
+        mut inside: impl FnMut(&mut T, &mut Mover<'_>),
+    ) -> usize {
+        let mut first = from % CHUNK;
+        for (number, shared) in self.chunks.iter_mut().enumerate().skip(from / CHUNK) {
+            let Some(shared) = shared else { continue };
+            if first == 0 {
+                mover.cloned(shared);
+            }
+            let Some(chunk) = Arc::get_mut(shared) else { continue };
+            for (at, place) in chunk.nodes.iter_mut().enumerate().skip(first) {
+                if mover.is_spent() {
+                    return (number * CHUNK + at).max(1);
+                }
+                let Some(shared) = place else { continue };
+                if let Some(node) = Arc::get_mut(shared) {
+                    inside(node, mover);
+                    mover.taken(shared);
+                }
+            }
+            first = 0;
+        }
+        0
     }
 
     /// Bytes of the table and of the nodes' own structs, not of what the nodes hold.
