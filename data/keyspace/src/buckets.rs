@@ -10,6 +10,7 @@ use pando_values::Mover;
 
 pub(crate) const PER_BUCKET: usize = 10;
 pub(crate) const PER_OVERFLOW: usize = 4;
+pub(crate) const PER_SMALL: usize = 3;
 /// Buckets in an array's first part, and in each of the others.
 pub(crate) const SEGMENT: usize = 64;
 
@@ -29,6 +30,33 @@ pub(crate) struct Primary(pub(crate) Bucket<PER_BUCKET>);
 const _: () = assert!(size_of::<Primary>() == 64);
 
 pub(crate) type Overflow = Bucket<PER_OVERFLOW>;
+
+/// The entries of a table with few of them, within the table; dense.
+#[derive(Clone, Copy)]
+pub(crate) struct Small {
+    tags: [u8; PER_SMALL],
+    handles: [[u8; 5]; PER_SMALL],
+    /// Always zero: it stands for a bucket without a chain.
+    next: u32,
+}
+
+impl Default for Small {
+    fn default() -> Self {
+        Small { tags: [0; PER_SMALL], handles: [[0; 5]; PER_SMALL], next: 0 }
+    }
+}
+
+impl Small {
+    #[inline]
+    pub(crate) fn view(&self) -> View<'_> {
+        View { tags: &self.tags, handles: &self.handles, next: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn view_mut(&mut self) -> ViewMut<'_> {
+        ViewMut { tags: &mut self.tags, handles: &mut self.handles, next: &mut self.next }
+    }
+}
 
 impl<const N: usize> Bucket<N> {
     const EMPTY: Self = Bucket { tags: [0; N], handles: [[0; 5]; N], next: 0 };
@@ -200,8 +228,10 @@ impl<B: Slots> Buckets<B> {
         let len = self.len as usize;
         if len < SEGMENT {
             self.first.truncate(len);
-            if self.first.capacity() > len + len / 4 + 1 {
-                self.first.shrink_to(len + len / 8);
+            // Slots have few buckets each, so that even one to spare would be much.
+            let enough = grown(len.saturating_sub(1), size_of::<B>());
+            if self.first.capacity() > enough + len / 8 {
+                self.first.shrink_to(enough);
             }
         } else if len.is_multiple_of(SEGMENT) {
             let Some(more) = &mut self.more else { return };

@@ -4,12 +4,14 @@
 //! It grows and shrinks by one bucket at a time, so there is neither a doubling spike nor a rehash. A full bucket
 //! continues in a chain of overflow buckets of four entries each, because what overflows is little; entries of a chain are
 //! kept dense, so only the last bucket has gaps.
+//! Up to three entries lie in the table itself: with few keys in 16384 slots, a bucket each would cost more than the keys.
 //! Cursors go through the hash's bits in reverse, which visits every entry that stays, whatever the size does meanwhile.
 //!
 //! Not here: locks, TTLs, accounting of entries. Called by `slot` and `db`.
 
 use crate::buckets::{
-    Buckets, Overflow, PER_BUCKET, PER_OVERFLOW, Primary, SEGMENT, Slots as _, View, ViewMut, find_tag, len_of,
+    Buckets, Overflow, PER_BUCKET, PER_OVERFLOW, PER_SMALL, Primary, SEGMENT, Slots as _, Small, View, ViewMut,
+    find_tag, len_of,
 };
 use crate::entry::{Entry, prefetch};
 use pando_slab::Handle;
@@ -18,9 +20,11 @@ use smallvec::SmallVec;
 use std::hash::BuildHasher;
 use std::sync::LazyLock;
 
-/// Entries per 100 places of primary buckets at which the table grows, and shrinks.
+/// Entries per 100 places of primary buckets at which the table grows; and entries per 100 places that it would have with
+/// a bucket less below which it gives that up. Near each other, because slots have few keys, whose number goes up
+/// and down when keys come and go; far enough that a table does not split and merge all the time.
 const GROW_PERCENT: usize = 95;
-const SHRINK_PERCENT: usize = 50;
+const SHRINK_PERCENT: usize = 75;
 
 static HASHER: LazyLock<foldhash::quality::RandomState> = LazyLock::new(foldhash::quality::RandomState::default);
 
@@ -34,17 +38,22 @@ pub(crate) fn hash_key(key: &[u8]) -> u32 {
 #[derive(Copy, Clone)]
 pub(crate) struct Place {
     primary: u32,
-    /// Overflow bucket plus one, zero for the primary.
+    /// Overflow bucket plus one, zero for the primary, [`SMALL`] for the table itself.
     overflow: u32,
     index: u8,
 }
 
+/// See [`Place::overflow`].
+const SMALL: u32 = u32::MAX;
+
+/// There is no primary bucket as long as all entries are in `small`, and none in `small` afterwards.
 #[derive(Default)]
 #[repr(C)]
 pub(crate) struct Table {
     len: usize,
     primary: Buckets<Primary>,
     overflow: Buckets<Overflow>,
+    small: Small,
 }
 
 #[inline]
@@ -101,26 +110,37 @@ impl Table {
     }
     #[inline]
     fn bucket(&self, primary: u32, overflow: u32) -> View<'_> {
-        if overflow == 0 { self.primary.get(primary).view() } else { self.overflow.get(overflow - 1).view() }
+        match overflow {
+            0 => self.primary.get(primary).view(),
+            SMALL => self.small.view(),
+            number => self.overflow.get(number - 1).view(),
+        }
+    }
+
+    #[inline]
+    fn is_small(&self) -> bool {
+        self.primary.len() == 0
     }
 
     #[inline]
     fn bucket_mut(&mut self, primary: u32, overflow: u32) -> ViewMut<'_> {
-        if overflow == 0 {
-            self.primary.get_mut(primary).view_mut()
-        } else {
-            self.overflow.get_mut(overflow - 1).view_mut()
+        match overflow {
+            0 => self.primary.get_mut(primary).view_mut(),
+            SMALL => self.small.view_mut(),
+            number => self.overflow.get_mut(number - 1).view_mut(),
         }
     }
 
     /// The first entry with the tag of `hash` in its bucket that `is_it` accepts.
     #[inline]
     pub(crate) fn find_by(&self, hash: u32, mut is_it: impl FnMut(Entry) -> bool) -> Option<Place> {
-        if self.len == 0 {
-            return None;
+        let tag = tag_of(hash);
+        if self.is_small() {
+            let small = self.small.view();
+            let index = (0..PER_SMALL).find(|&index| small.tags[index] == tag && is_it(small.entry(index)))?;
+            return Some(Place { primary: 0, overflow: SMALL, index: index as u8 });
         }
         let number = self.address(hash).1;
-        let tag = tag_of(hash);
         let Primary(bucket) = self.primary.get(number);
         let view = bucket.view();
         if let Some(index) = find_tag(&bucket.tags, tag, |index| is_it(view.entry(index))) {
@@ -156,8 +176,15 @@ impl Table {
 
     /// Adds an entry whose key is not in the table.
     pub(crate) fn insert(&mut self, hash: u32, entry: Entry) {
-        if self.primary.len() == 0 {
-            self.primary.push();
+        if self.is_small() {
+            if self.len < PER_SMALL {
+                let small = self.small.view_mut();
+                small.tags[self.len] = tag_of(hash);
+                small.handles[self.len] = entry.0.to_bytes();
+                self.len += 1;
+                return;
+            }
+            self.spill();
         }
         if (self.len + 1) * 100 > self.primary.len() as usize * PER_BUCKET * GROW_PERCENT
             && self.primary.len() < u32::MAX
@@ -167,6 +194,24 @@ impl Table {
         let primary = self.address(hash).1;
         self.append(primary, tag_of(hash), entry.0.to_bytes());
         self.len += 1;
+    }
+
+    /// Puts the entries of the table itself into a bucket.
+    fn spill(&mut self) {
+        let small = std::mem::take(&mut self.small);
+        self.primary.push();
+        let small = small.view();
+        (0..small.len()).for_each(|index| self.append(0, small.tags[index], small.handles[index]));
+    }
+
+    /// Takes the entries of the only bucket into the table itself.
+    fn gather(&mut self) {
+        let entries = self.drain(0);
+        (self.primary, self.overflow) = Default::default();
+        let small = self.small.view_mut();
+        for (index, (tag, handle)) in entries.into_iter().enumerate() {
+            (small.tags[index], small.handles[index]) = (tag, handle);
+        }
     }
 
     fn append(&mut self, primary: u32, tag: u8, handle: [u8; 5]) {
@@ -190,6 +235,14 @@ impl Table {
     /// Takes the entry out; the caller disposes of it.
     pub(crate) fn remove(&mut self, place: Place) -> Entry {
         let removed = self.entry(place);
+        if self.is_small() {
+            let (index, last) = (usize::from(place.index), self.len - 1);
+            let small = self.small.view_mut();
+            (small.tags[index], small.handles[index]) = (small.tags[last], small.handles[last]);
+            (small.tags[last], small.handles[last]) = (0, [0; 5]);
+            self.len -= 1;
+            return removed;
+        }
         let (mut before, mut tail) = (0, 0);
         loop {
             let next = self.bucket(place.primary, tail).next;
@@ -212,9 +265,12 @@ impl Table {
             self.free_overflow(tail - 1);
         }
         self.len -= 1;
-        if self.len == 0 {
-            *self = Table::default();
-        } else if self.primary.len() > 1 && self.len * 100 < self.primary.len() as usize * PER_BUCKET * SHRINK_PERCENT {
+        let fewer = self.primary.len() as usize - 1;
+        if fewer == 0 {
+            if self.len < PER_SMALL {
+                self.gather();
+            }
+        } else if self.len * 100 < fewer * PER_BUCKET * SHRINK_PERCENT {
             self.merge();
         }
         removed
@@ -291,7 +347,9 @@ impl Table {
 
     /// Visits the bucket at `cursor` and returns the next cursor, zero after the last bucket.
     pub(crate) fn scan(&self, cursor: u32, visit: &mut dyn FnMut(Entry)) -> u32 {
-        if self.len == 0 {
+        if self.is_small() {
+            let small = self.small.view();
+            (0..small.len()).for_each(|index| visit(small.entry(index)));
             return 0;
         }
         let (bits, primary) = self.address(cursor);
@@ -311,11 +369,12 @@ impl Table {
 
     /// As `scan`, and lets `relocate` put the same entry elsewhere.
     pub(crate) fn relocate(&mut self, cursor: u32, relocate: &mut dyn FnMut(Entry) -> Option<Entry>) -> u32 {
-        if self.len == 0 {
-            return 0;
-        }
-        let (bits, primary) = self.address(cursor);
-        let mut overflow = 0;
+        let (bits, primary, mut overflow) = if self.is_small() {
+            (0, 0, SMALL)
+        } else {
+            let (bits, primary) = self.address(cursor);
+            (bits, primary, 0)
+        };
         loop {
             let bucket = self.bucket_mut(primary, overflow);
             for index in 0..len_of(bucket.tags) {
@@ -340,7 +399,7 @@ impl Table {
     pub(crate) fn for_each(&self, visit: &mut dyn FnMut(Entry)) {
         let primary = (0..self.primary.len()).map(|number| self.primary.get(number).view());
         let overflow = (0..self.overflow.len()).map(|number| self.overflow.get(number).view());
-        for bucket in primary.chain(overflow) {
+        for bucket in primary.chain(overflow).chain(std::iter::once(self.small.view())) {
             (0..bucket.len()).for_each(|index| visit(bucket.entry(index)));
         }
     }
@@ -350,11 +409,11 @@ impl Table {
         if self.len == 0 {
             return;
         }
-        let (buckets, mut left) = (u64::from(self.primary.len()), count);
+        let (buckets, mut left) = (u64::from(self.primary.len()).max(1), count);
         // Empty buckets are rare; a bound keeps a table that has just shrunk a lot from costing more.
         for step in 0..buckets.min(count as u64 * 2 + 8) {
             let primary = ((random % buckets + step) % buckets) as u32;
-            let mut overflow = 0;
+            let mut overflow = if self.is_small() { SMALL } else { 0 };
             loop {
                 let bucket = self.bucket(primary, overflow);
                 let len = bucket.len();
@@ -382,11 +441,11 @@ impl Table {
         if self.len == 0 {
             return None;
         }
-        let count = u64::from(self.primary.len());
+        let count = u64::from(self.primary.len()).max(1);
         for step in 0..count {
             let primary = ((random % count + step) % count) as u32;
             let mut entries = SmallVec::<[Entry; 32]>::new();
-            let mut overflow = 0;
+            let mut overflow = if self.is_small() { SMALL } else { 0 };
             loop {
                 let bucket = self.bucket(primary, overflow);
                 entries.extend((0..bucket.len()).map(|index| bucket.entry(index)));
@@ -404,20 +463,23 @@ impl Table {
 
     /// Address of the first array of buckets and number of all primary ones, for [`bucket_at`].
     pub(crate) fn first_buckets(&self) -> (*mut u8, u32) {
-        let first = if self.len == 0 { std::ptr::null_mut() } else { self.primary.first() };
+        let first = if self.is_small() { std::ptr::null_mut() } else { self.primary.first() };
         (first, self.primary.len())
     }
 
     #[inline]
     pub(crate) fn prefetch_bucket(&self, hash: u32) {
-        if self.len != 0 {
+        if !self.is_small() {
             prefetch(self.primary.get(self.address(hash).1));
         }
     }
 
     #[inline]
     pub(crate) fn prefetch_entry(&self, hash: u32) {
-        if self.len != 0 {
+        if self.is_small() {
+            let small = self.small.view();
+            (0..small.len()).for_each(|index| small.entry(index).prefetch());
+        } else {
             let Primary(bucket) = self.primary.get(self.address(hash).1);
             let view = bucket.view();
             let mut is_likely_here = false;
