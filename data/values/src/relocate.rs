@@ -65,7 +65,8 @@ impl<'m> Mover<'m> {
     pub(crate) fn boxed<T>(&mut self, held: &mut Box<T>, placeholder: impl FnOnce() -> T) {
         if self.wants(&raw const **held) {
             let value = std::mem::replace(&mut **held, placeholder());
-            *held = Box::new(value);
+            let fresh = Box::new(value);
+            *held = fresh;
         }
     }
 
