@@ -45,7 +45,7 @@ struct Memory {
 impl Memory {
     fn measure(server: &Server) -> Memory {
         let keyspace = &server.engine.keyspace;
-        let (slab_used, slab_pages) = (keyspace.slab_block_bytes() as u64, keyspace.slab_page_bytes() as u64);
+        let (slab_used, slab_pages) = (keyspace.slab_block_bytes(), keyspace.slab_page_bytes());
         let (heap_used, heap_pages) = allocator::stats().map_or((0, 0), |stats| (stats.allocated, stats.active));
         let wasted = slab_pages.saturating_sub(slab_used) + heap_pages.saturating_sub(heap_used);
         Memory { used: slab_used + heap_used, wasted }
