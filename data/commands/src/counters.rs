@@ -6,7 +6,7 @@ use crate::context::Ctx;
 use crate::effects::EventClass;
 use crate::error::CommandError;
 use crate::registry::{Row, row};
-use pando_keyspace::{IntText, Ttl, ValueRef};
+use pando_keyspace::{IntText, StrHint, Ttl, ValueRef};
 use pando_resp::{Args, LongDouble};
 
 pub(crate) const TABLE: &[Row] = &[
@@ -67,7 +67,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_, '_>, args: Args<'_>) -> Result<(), CommandError
     let sum = old.checked_add(amount).ok_or(NOT_FINITE)?;
     let mut text = Vec::with_capacity(32);
     sum.format(&mut text);
-    ctx.store_string(key, &text, Ttl::Keep);
+    ctx.store_string_as(key, &text, Ttl::Keep, StrHint::Text);
     ctx.changed(EventClass::STRING, "incrbyfloat", key);
     ctx.rewrite(&[b"SET", key, &text, b"KEEPTTL"]);
     ctx.reply.bulk(&text);

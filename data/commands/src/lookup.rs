@@ -5,7 +5,7 @@
 use crate::context::Ctx;
 use crate::effects::EventClass;
 use crate::error::CommandError;
-use pando_keyspace::{Db, DbIndex, Ttl, ValueRef, ValueType};
+use pando_keyspace::{Db, DbIndex, StrHint, Ttl, ValueRef, ValueType};
 use pando_resp::{Args, ReplyBuf};
 
 /// Whether a lookup counts as a hit or miss of a reader.
@@ -146,7 +146,13 @@ impl<'k> Ctx<'_, 'k> {
     /// Stores a string under `key`, whatever was there, and emits `new` for a new key. Not yet dirty or modified.
     #[inline]
     pub(crate) fn store_string(&mut self, key: &[u8], value: &[u8], ttl: Ttl) {
-        let outcome = self.slots.db(self.db).set_str(key, value, ttl, pando_keyspace::StrHint::Auto);
+        self.store_string_as(key, value, ttl, StrHint::Auto);
+    }
+
+    /// [`Ctx::store_string`] with an encoding that the command asks for.
+    #[inline]
+    pub(crate) fn store_string_as(&mut self, key: &[u8], value: &[u8], ttl: Ttl, hint: StrHint) {
+        let outcome = self.slots.db(self.db).set_str(key, value, ttl, hint);
         if !outcome.existed {
             self.notify(EventClass::NEW, "new", key);
         }

@@ -122,6 +122,8 @@ pub enum StrHint {
     /// Valkey's rule: `int`, `embstr` or `raw` by content and length.
     #[default]
     Auto,
+    /// As `Auto`, but never `int`.
+    Text,
     /// `raw` whatever the content: the value was edited in place.
     Raw,
 }
@@ -140,7 +142,7 @@ pub enum StrForm {
 pub fn encode_str(value: &[u8], hint: StrHint, key_len: usize, has_ttl: bool) -> StrForm {
     match hint {
         StrHint::Raw => StrForm::Bytes(Encoding::Raw),
-        StrHint::Auto => match parse_canonical_i64(value) {
+        StrHint::Auto | StrHint::Text => match parse_canonical_i64(value).filter(|_| hint == StrHint::Auto) {
             Some(int) => StrForm::Int(int),
             None if is_embstr(key_len, value.len(), has_ttl) => StrForm::Bytes(Encoding::EmbStr),
             None => StrForm::Bytes(Encoding::Raw),
@@ -167,6 +169,7 @@ mod tests {
         check(&"x".repeat(97), StrHint::Auto, StrForm::Bytes(EmbStr));
         check(&"x".repeat(98), StrHint::Auto, StrForm::Bytes(Raw));
         check("12", StrHint::Raw, StrForm::Bytes(Raw));
+        check("12", StrHint::Text, StrForm::Bytes(EmbStr));
     }
 
     /// Longest embedded values that valkey-server 9.1.2 reported, by length of the key.

@@ -6,6 +6,9 @@ use pando_resp::decode::Value;
 
 use crate::{Words, explained, show};
 
+/// Commands that are sent before the first reply is read: fewer round trips, and few enough that no buffer fills up.
+const COMMANDS_IN_FLIGHT: usize = 20;
+
 /// The two servers.
 pub struct Pair {
     pando: Node,
@@ -91,10 +94,18 @@ fn replies(node: &Node, protocol: &str, commands: &[Words]) -> Vec<Value> {
     let mut client: Client = node.client();
     client.text(&["HELLO", protocol]).expect("HELLO");
     client.text(&["FLUSHALL"]).expect("FLUSHALL");
-    let answer = |command: &Words| {
-        let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
-        let reply = client.send(&words).and_then(|()| client.receive());
-        reply.unwrap_or_else(|error| panic!("{:?}, {}: {error}\n{}", node.software, show(command), node.log_tail()))
-    };
-    commands.iter().map(answer).collect()
+    let mut replies = Vec::with_capacity(commands.len());
+    for batch in commands.chunks(COMMANDS_IN_FLIGHT) {
+        let failed = |error: std::io::Error, command: &Words| -> ! {
+            panic!("{:?}, {}: {error}\n{}", node.software, show(command), node.log_tail())
+        };
+        for command in batch {
+            let words: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
+            client.send(&words).unwrap_or_else(|error| failed(error, command));
+        }
+        for command in batch {
+            replies.push(client.receive().unwrap_or_else(|error| failed(error, command)));
+        }
+    }
+    replies
 }

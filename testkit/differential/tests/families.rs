@@ -87,3 +87,8 @@ fn hyperloglog() {
 fn geo() {
     check_family("geo");
 }
+
+#[test]
+fn all_types_on_few_keys() {
+    check_family("mixed");
+}

@@ -90,6 +90,17 @@ fn stock_clients_work_with_one_node() {
 }
 
 #[test]
+fn applications_work_with_one_node() {
+    let node = Node::start(Software::Pando, &[]).expect("start");
+    for program in ["rq", "session", "cache"] {
+        let mut command = Command::new("python3");
+        command.arg(script("apps_py.py")).args([program, &node.port.to_string()]);
+        command.env("PYTHONPATH", peers::require_peer("python"));
+        assert!(run(&mut command).contains("ok"), "{program}");
+    }
+}
+
+#[test]
 fn redis_benchmark_runs_its_string_tests() {
     let node = Node::start(Software::Pando, &[]).expect("start");
     let port = node.port.to_string();

@@ -9,6 +9,7 @@ mod hash_expire;
 mod hashes;
 mod hyperloglog;
 mod lists;
+mod mixed;
 mod sets;
 mod sort;
 mod streams;
@@ -45,4 +46,5 @@ pub const FAMILIES: &[Family] = &[
     transactions::FAMILY,
     zsets::FAMILY,
     geo::FAMILY,
+    mixed::FAMILY,
 ];
