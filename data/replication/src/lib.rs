@@ -97,6 +97,7 @@ impl Replication {
     /// Replaces the configuration. What concerns a link takes effect with its next step or connection.
     pub fn set_config(&self, config: ReplicationConfig) {
         self.core.set_config(config);
+        self.core.count_good_replicas();
     }
 
     /// The configuration in force.

@@ -6,7 +6,7 @@ use pando_resp::decode::Value;
 use crate::Words;
 
 /// Replies may differ by this much where they tell a time in milliseconds: the two servers are asked one after the other.
-const TIME_TOLERANCE_MS: i64 = 2000;
+const TIME_TOLERANCE_MS: i64 = 5000;
 
 /// Whether two replies to a command count as the same.
 pub fn same(command: &Words, pando: &Value, valkey: &Value) -> bool {
@@ -15,14 +15,14 @@ pub fn same(command: &Words, pando: &Value, valkey: &Value) -> bool {
     }
     let name = command.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default();
     match (name.as_slice(), pando, valkey) {
-        // Times: read a moment apart. Seconds round, so they may differ by two.
+        // Times: read a moment apart. Seconds round, so they may differ by one more.
         (b"TTL" | b"EXPIRETIME", Value::Int(ours), Value::Int(theirs)) => {
-            *ours >= 0 && *theirs >= 0 && (ours - theirs).abs() <= 2
+            *ours >= 0 && *theirs >= 0 && (ours - theirs).abs() <= TIME_TOLERANCE_MS / 1000 + 1
         }
         (b"PTTL" | b"PEXPIRETIME", Value::Int(ours), Value::Int(theirs)) => {
             *ours >= 0 && *theirs >= 0 && (ours - theirs).abs() <= TIME_TOLERANCE_MS
         }
-        (b"HTTL", Value::Array(Some(ours)), Value::Array(Some(theirs))) => all_near(ours, theirs, 2),
+        (b"HTTL", Value::Array(Some(ours)), Value::Array(Some(theirs))) => all_near(ours, theirs, TIME_TOLERANCE_MS / 1000 + 1),
         (b"HPTTL" | b"HEXPIRETIME" | b"HPEXPIRETIME", Value::Array(Some(ours)), Value::Array(Some(theirs))) => {
             all_near(ours, theirs, TIME_TOLERANCE_MS)
         }

@@ -62,6 +62,41 @@ fn redis_rs_single(port: u16) {
     assert_eq!(got, ("1".to_owned(), 2));
     let missing: Option<String> = redis::cmd("GET").arg("rs:none").query(&mut connection).expect("get");
     assert_eq!(missing, None);
+    redis_rs_collections(&mut connection);
+    let mut waiting = client.get_connection().expect("connect");
+    let waiter = std::thread::spawn(move || -> (String, String) {
+        redis::cmd("BLPOP").arg("{rs}:q").arg(10).query(&mut waiting).expect("blpop")
+    });
+    let _: i64 = redis::cmd("RPUSH").arg("{rs}:q").arg("v").query(&mut connection).expect("rpush");
+    assert_eq!(waiter.join().expect("the waiter"), ("{rs}:q".to_owned(), "v".to_owned()));
+}
+
+/// One of each collection, on one node or in a cluster.
+fn redis_rs_collections(connection: &mut impl redis::ConnectionLike) {
+    let mut run = |line: &str| -> redis::Value {
+        let mut words = line.split(' ');
+        let mut command = redis::cmd(words.next().expect("a name"));
+        words.for_each(|word| {
+            command.arg(word);
+        });
+        command.query(connection).unwrap_or_else(|error| panic!("{line}: {error}"))
+    };
+    let int = redis::Value::Int;
+    assert_eq!(run("RPUSH {rs}:l a b c"), int(3));
+    assert_eq!(redis::from_redis_value::<Vec<String>>(run("LRANGE {rs}:l 0 -1")).expect("a list"), ["a", "b", "c"]);
+    assert_eq!(run("HSET {rs}:h f 1 g 2"), int(2));
+    assert_eq!(run("HINCRBY {rs}:h f 41"), int(42));
+    assert_eq!(redis::from_redis_value::<Vec<i64>>(run("HEXPIRE {rs}:h 100 FIELDS 1 f")).expect("codes"), [1]);
+    assert_eq!(run("SADD {rs}:s x y x"), int(2));
+    assert_eq!(run("ZADD {rs}:z 1 a 2 b"), int(2));
+    assert_eq!(run("ZRANK {rs}:z b"), int(1));
+    assert_eq!(run("GEOADD {rs}:g 13.361389 38.115556 Palermo"), int(1));
+    assert_eq!(run("PFADD {rs}:p a b c"), int(1));
+    assert_eq!(run("PFCOUNT {rs}:p"), int(3));
+    run("XADD {rs}:x 1-1 f v");
+    run("XGROUP CREATE {rs}:x g 0");
+    run("XREADGROUP GROUP g c STREAMS {rs}:x >");
+    assert_eq!(run("XACK {rs}:x g 1-1"), int(1));
 }
 
 fn redis_rs_cluster(port: u16) {
@@ -73,6 +108,7 @@ fn redis_rs_cluster(port: u16) {
         let got: i64 = redis::cmd("GET").arg(&key).query(&mut connection).expect("get");
         assert_eq!(got, number);
     }
+    redis_rs_collections(&mut connection);
 }
 
 #[test]
