@@ -22,7 +22,9 @@ pub fn same(command: &Words, pando: &Value, valkey: &Value) -> bool {
         (b"PTTL" | b"PEXPIRETIME", Value::Int(ours), Value::Int(theirs)) => {
             *ours >= 0 && *theirs >= 0 && (ours - theirs).abs() <= TIME_TOLERANCE_MS
         }
-        (b"HTTL", Value::Array(Some(ours)), Value::Array(Some(theirs))) => all_near(ours, theirs, TIME_TOLERANCE_MS / 1000 + 1),
+        (b"HTTL", Value::Array(Some(ours)), Value::Array(Some(theirs))) => {
+            all_near(ours, theirs, TIME_TOLERANCE_MS / 1000 + 1)
+        }
         (b"HPTTL" | b"HEXPIRETIME" | b"HPEXPIRETIME", Value::Array(Some(ours)), Value::Array(Some(theirs))) => {
             all_near(ours, theirs, TIME_TOLERANCE_MS)
         }
