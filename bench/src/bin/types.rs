@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use pando_bench::load::{Load, Pin};
-use pando_bench::types::{FAMILIES, Family, Memory, Shape, Speed, memory_of, speed_of};
+use pando_bench::types::{FAMILIES, Family, Memory, Shape, Speed, Talk, memory_of, speed_of, talk_cost};
 use pando_bench::{median, table};
 use pando_procs::{Node, Software};
 
@@ -60,16 +60,44 @@ fn measure(options: &Options, family: &Family) -> Result<(), String> {
     Ok(())
 }
 
+#[derive(Clone, Copy)]
+enum Row {
+    Speed(&'static Speed),
+    Talk(&'static Talk),
+}
+
+impl Row {
+    fn name(self) -> &'static str {
+        match self {
+            Row::Speed(row) => row.name,
+            Row::Talk(row) => row.name,
+        }
+    }
+
+    /// Server CPU per request in microseconds.
+    fn cost(self, node: &Node, pipeline: u32, scale: f64) -> Result<f64, String> {
+        let scaled = |requests: u64| ((requests as f64 * scale) as u64).max(1000);
+        match self {
+            Row::Speed(row) => {
+                let load = Load { name: row.name, clients: 50, pipeline, requests: scaled(row.requests) };
+                Ok(speed_of(node, row, load, Pin::Cpu(1))?.cpu_us)
+            }
+            Row::Talk(row) => talk_cost(node, row, pipeline, scaled(row.requests)),
+        }
+    }
+}
+
 /// Server CPU of one row and depth, by round.
 struct Series {
-    row: &'static Speed,
+    row: Row,
     pipeline: u32,
     pando: Vec<f64>,
     valkey: Vec<f64>,
 }
 
 fn speed(options: &Options, family: &Family) -> Result<(), String> {
-    let rows = family.speed.iter().filter(|row| row.name.contains(&options.only));
+    let rows = family.speed.iter().map(Row::Speed).chain(family.talks.iter().map(Row::Talk));
+    let rows = rows.filter(|row| row.name().contains(&options.only));
     let mut series: Vec<Series> = rows
         .flat_map(|row| options.pipeline.iter().map(move |&pipeline| (row, pipeline)))
         .map(|(row, pipeline)| Series { row, pipeline, pando: Vec::new(), valkey: Vec::new() })
@@ -83,11 +111,11 @@ fn speed(options: &Options, family: &Family) -> Result<(), String> {
         for software in order {
             let node = start(software)?;
             for each in &mut series {
-                let requests = (each.row.requests as f64 * options.scale) as u64;
-                let load =
-                    Load { name: each.row.name, clients: 50, pipeline: each.pipeline, requests: requests.max(1000) };
-                let figures = speed_of(&node, each.row, load, Pin::Cpu(1))?;
-                if software == Software::Pando { &mut each.pando } else { &mut each.valkey }.push(figures.cpu_us);
+                let cost = each
+                    .row
+                    .cost(&node, each.pipeline, options.scale)
+                    .map_err(|error| format!("{}: {error}", each.row.name()))?;
+                if software == Software::Pando { &mut each.pando } else { &mut each.valkey }.push(cost);
             }
         }
         eprintln!("{}: round {} of {} done", family.name, round + 1, options.rounds);
@@ -118,7 +146,7 @@ fn speed_row(series: &Series) -> Vec<String> {
     let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let high = ratios.iter().copied().fold(0.0, f64::max);
     vec![
-        series.row.name.to_owned(),
+        series.row.name().to_owned(),
         series.pipeline.to_string(),
         format!("{:.2}", median(&series.pando)),
         format!("{:.2}", median(&series.valkey)),

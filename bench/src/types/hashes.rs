@@ -3,7 +3,7 @@
 
 use super::{Family, Fill, Shape, Speed};
 
-pub(super) const FAMILY: Family = Family { name: "hashes", speed: SPEED, memory: MEMORY };
+pub(super) const FAMILY: Family = Family { name: "hashes", speed: SPEED, talks: &[], memory: MEMORY };
 
 /// Many objects of ten fields: one listpack each.
 const SMALL: Fill = Fill { keys: 50_000, elements: 10, batch: 10, head: "HSET small:{k}", each: "field{n} {n16}" };

@@ -3,7 +3,7 @@
 
 use super::{Family, Fill, Shape, Speed};
 
-pub(super) const FAMILY: Family = Family { name: "lists", speed: SPEED, memory: MEMORY };
+pub(super) const FAMILY: Family = Family { name: "lists", speed: SPEED, talks: &[], memory: MEMORY };
 
 /// A list of redis-benchmark's size: large form.
 const LARGE: Fill = Fill { keys: 1, elements: 100_000, batch: 100, head: "RPUSH list:{k}", each: "{n32}" };

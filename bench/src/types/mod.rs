@@ -3,12 +3,17 @@
 
 mod hashes;
 mod lists;
+mod mixed;
 mod run;
+mod sessions;
 mod sets;
 mod streams;
+mod strings;
+mod talk;
 mod zsets;
 
 pub use run::{Memory, memory_of, speed_of};
+pub use talk::talk_cost;
 
 /// Commands that make data: `head` with the values of `each` behind it, `batch` of them per command.
 ///
@@ -40,6 +45,26 @@ pub struct Speed {
     pub requests: u64,
 }
 
+/// What several connections say in turns, where one command over and over is not enough.
+#[derive(Clone, Copy, Debug)]
+pub struct Talk {
+    pub name: &'static str,
+    /// What is there before.
+    pub fill: &'static [Fill],
+    /// Connections that hear something because of the commands.
+    pub listeners: u32,
+    /// What each listener sends once; `{k}` is its number.
+    pub enters: &'static str,
+    /// What each listener sends in each turn; if nothing, it hears of every command of all speakers, else it is answered.
+    pub asks: &'static str,
+    /// Connections that send the commands.
+    pub speakers: u32,
+    /// One request: commands with `;` between them; `{k}` is the speaker's number.
+    pub commands: &'static str,
+    /// Requests per round.
+    pub requests: u64,
+}
+
 /// One data set whose bytes are measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
@@ -52,8 +77,18 @@ pub struct Shape {
 pub struct Family {
     pub name: &'static str,
     pub speed: &'static [Speed],
+    pub talks: &'static [Talk],
     pub memory: &'static [Shape],
 }
 
 /// All families.
-pub const FAMILIES: &[Family] = &[lists::FAMILY, sets::FAMILY, streams::FAMILY, zsets::FAMILY, hashes::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    strings::FAMILY,
+    lists::FAMILY,
+    hashes::FAMILY,
+    sets::FAMILY,
+    zsets::FAMILY,
+    streams::FAMILY,
+    mixed::FAMILY,
+    sessions::FAMILY,
+];

@@ -44,12 +44,12 @@ pub fn memory_of(node: &Node, row: &Shape) -> Result<Memory, String> {
     Ok(Memory { used: (used()? - used_before) / elements, rss: (node.rss_bytes() as f64 - rss_before) / elements })
 }
 
-fn empty(node: &Node) -> Result<(), String> {
+pub(super) fn empty(node: &Node) -> Result<(), String> {
     let reply = node.client().text(&["FLUSHALL", "SYNC"]).map_err(|error| error.to_string())?;
     if reply == "OK" { Ok(()) } else { Err(reply) }
 }
 
-fn run_fill(node: &Node, fill: &Fill) -> Result<(), String> {
+pub(super) fn run_fill(node: &Node, fill: &Fill) -> Result<(), String> {
     let mut client = node.client();
     let mut batch = Vec::new();
     let mut commands = 0;
@@ -85,7 +85,7 @@ fn run_fill(node: &Node, fill: &Fill) -> Result<(), String> {
 }
 
 /// The words of a template with its places filled in.
-fn expand(template: &str, key: u64, element: u64) -> Vec<Vec<u8>> {
+pub(super) fn expand(template: &str, key: u64, element: u64) -> Vec<Vec<u8>> {
     let word = |word: &str| {
         let mut out = String::new();
         let mut rest = word;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Sets: members added, found and taken out; small sets and one of a million members. HyperLogLogs.
+//! Sets: members added, found and taken out; small sets and one of a million members.
 
 use super::{Family, Fill, Shape, Speed};
 
-pub(super) const FAMILY: Family = Family { name: "sets", speed: SPEED, memory: MEMORY };
+pub(super) const FAMILY: Family = Family { name: "sets", speed: SPEED, talks: &[], memory: MEMORY };
 
 /// A table of redis-benchmark's numbers as it writes them, twelve digits and a prefix.
 const LARGE: Fill = Fill { keys: 1, elements: 1_000_000, batch: 100, head: "SADD set:{k}", each: "{n32}" };
@@ -66,14 +66,6 @@ const SPEED: &[Speed] = &[
         command: "SINTER set:0 set:1",
         range: 1,
         requests: 20_000,
-    },
-    Speed { name: "PFADD", fill: &[], command: "PFADD hll element:__rand_int__", range: 1_000_000, requests: 200_000 },
-    Speed {
-        name: "PFCOUNT of two",
-        fill: &[Fill { keys: 2, elements: 10_000, batch: 100, head: "PFADD hll:{k}", each: "{n8}" }],
-        command: "PFCOUNT hll:0 hll:1",
-        range: 1,
-        requests: 10_000,
     },
 ];
 

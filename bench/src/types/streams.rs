@@ -3,7 +3,7 @@
 
 use super::{Family, Fill, Shape, Speed};
 
-pub(super) const FAMILY: Family = Family { name: "streams", speed: SPEED, memory: MEMORY };
+pub(super) const FAMILY: Family = Family { name: "streams", speed: SPEED, talks: &[], memory: MEMORY };
 
 /// A stream of some thousand nodes.
 const LARGE: Fill =

@@ -3,7 +3,7 @@
 
 use super::{Family, Fill, Shape, Speed};
 
-pub(super) const FAMILY: Family = Family { name: "zsets", speed: SPEED, memory: MEMORY };
+pub(super) const FAMILY: Family = Family { name: "zsets", speed: SPEED, talks: &[], memory: MEMORY };
 
 /// A million members `element:000000000000` and so on, with their numbers as scores.
 const LARGE: Fill =

@@ -164,10 +164,15 @@ impl Engine {
         }
     }
 
+    /// Number of workers, at least one.
+    pub(crate) fn workers(&self) -> usize {
+        self.mailbox.get().map_or(1, |mailbox| mailbox.workers().max(1))
+    }
+
     /// Has a worker serve who waits for keys of a slot.
     fn post_serve(&self, slot: Slot) {
         if let Some(mailbox) = self.mailbox.get() {
-            mailbox.post(slot.index() % mailbox.workers().max(1), Message::ServeSlot(slot));
+            mailbox.post(slot.index() % self.workers(), Message::ServeSlot(slot));
         }
     }
 

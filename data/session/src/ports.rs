@@ -32,6 +32,13 @@ pub enum Message {
         /// Whole replies or pushes; shared among receivers.
         bytes: Arc<[u8]>,
     },
+    /// The same bytes to several clients of the worker.
+    PushAll {
+        /// Receivers.
+        clients: Vec<ClientId>,
+        /// As in `Push`; shared among workers too.
+        bytes: Arc<[u8]>,
+    },
     /// Close the connection, after what was written before.
     Kill {
         /// Whom.

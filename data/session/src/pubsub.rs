@@ -11,6 +11,7 @@ use pando_commands::glob;
 use pando_resp::{Proto, ReplyBuf};
 use pando_topology::Slot;
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -78,28 +79,31 @@ pub struct PubSub {
     entries: AtomicUsize,
 }
 
-/// A message, encoded at most once per protocol.
-struct Encoded<'a> {
-    parts: &'a [&'a [u8]],
-    forms: [Option<Arc<[u8]>>; 2],
-}
-
-impl<'a> Encoded<'a> {
-    fn new(parts: &'a [&'a [u8]]) -> Self {
-        Self { parts, forms: [None, None] }
+/// Posts a message to clients, encoded once for each protocol; one mailbox message for each worker and protocol.
+fn post_to(engine: &Engine, parts: &[&[u8]], clients: &HashMap<ClientId, Arc<ClientShared>>) {
+    let workers = engine.workers();
+    let proto_at = |index: usize| if index.is_multiple_of(2) { Proto::Resp2 } else { Proto::Resp3 };
+    let mut groups: SmallVec<[Vec<ClientId>; 4]> = SmallVec::new();
+    for client in clients.values() {
+        let index = client.worker.load(Relaxed) * 2 + usize::from(client.proto() == Proto::Resp3);
+        if index >= groups.len() {
+            groups.resize_with(index + 1, Vec::new);
+        }
+        let group = &mut groups[index];
+        if group.is_empty() {
+            group.reserve_exact(clients.len().div_ceil(workers));
+        }
+        group.push(client.id);
     }
-
-    fn post(&mut self, engine: &Engine, client: &ClientShared) {
-        let proto = client.proto();
-        let form = &mut self.forms[usize::from(proto == Proto::Resp3)];
-        let bytes = form.get_or_insert_with(|| {
-            let mut buffer = ReplyBuf::new(proto);
-            buffer.push(self.parts.len());
-            self.parts.iter().for_each(|part| buffer.bulk(part));
+    let mut forms: [Option<Arc<[u8]>>; 2] = [None, None];
+    for (index, clients) in groups.into_iter().enumerate().filter(|(_, clients)| !clients.is_empty()) {
+        let bytes = forms[index % 2].get_or_insert_with(|| {
+            let mut buffer = ReplyBuf::new(proto_at(index));
+            buffer.push(parts.len());
+            parts.iter().for_each(|part| buffer.bulk(part));
             buffer.take().into()
         });
-        let message = Message::Push { client: client.id, bytes: bytes.clone() };
-        engine.post(client.worker.load(Relaxed), message);
+        engine.post(index / 2, Message::PushAll { clients, bytes: bytes.clone() });
     }
 }
 
@@ -175,8 +179,7 @@ impl PubSub {
             if is_sharded { (Kind::Shard, b"smessage") } else { (Kind::Channel, b"message") };
         if let Some(subscribers) = self.table(kind).read().get(channel) {
             let parts = [name, channel, message];
-            let mut encoded = Encoded::new(&parts);
-            subscribers.values().for_each(|client| encoded.post(engine, client));
+            post_to(engine, &parts, subscribers);
             receivers += subscribers.len();
         }
         if is_sharded {
@@ -187,8 +190,7 @@ impl PubSub {
                 continue;
             }
             let parts = [b"pmessage".as_slice(), pattern, channel, message];
-            let mut encoded = Encoded::new(&parts);
-            subscribers.values().for_each(|client| encoded.post(engine, client));
+            post_to(engine, &parts, subscribers);
             receivers += subscribers.len();
         }
         receivers

@@ -180,13 +180,15 @@ impl Node {
 
     /// User and system time of the process so far, all threads, in microseconds.
     pub fn cpu_us(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
-        // SAFETY: sysconf takes no pointers.
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as u64;
-        (ticks(11) + ticks(12)) * 1_000_000 / per_second.max(1)
+        let mut clock: libc::clockid_t = 0;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: both pointers are to locals that live through the calls. The child was not waited for, so that its
+        // number is not another's.
+        let failed = unsafe {
+            libc::clock_getcpuclockid(self.pid() as libc::pid_t, &raw mut clock) != 0
+                || libc::clock_gettime(clock, &raw mut time) != 0
+        };
+        if failed { 0 } else { time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000 }
     }
 
     /// Resident memory in bytes.

@@ -8,6 +8,7 @@ use crate::net::mailbox::WorkerMessage;
 use crate::net::poller::Poller as _;
 use pando_session::{ClientId, Message};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 impl Worker {
@@ -23,22 +24,20 @@ impl Worker {
 
     fn handle_session_message(&mut self, message: Message) {
         match message {
-            Message::Push { client, bytes } => {
-                let Some(token) = self.token_of(client, || Message::Push { client, bytes: bytes.clone() }) else {
-                    return;
-                };
-                let Some(mut connection) = self.slab.take(token) else { return };
-                self.lend_output(&mut connection);
-                connection.output.raw(&bytes);
-                self.check_output_limit(&mut connection);
-                self.mark_dirty(token, &mut connection);
-                self.put_back_or_close(token, connection);
+            Message::Push { client, bytes } => self.push(client, &bytes),
+            Message::PushAll { clients, bytes } => {
+                for client in clients {
+                    self.push(client, &bytes);
+                }
             }
             Message::Kill { client } => {
                 let Some(token) = self.token_of(client, || Message::Kill { client }) else { return };
                 let Some(mut connection) = self.slab.take(token) else { return };
-                connection.fate = Fate::CloseAfterFlush;
-                self.flush(token, &mut connection);
+                // Replies of this batch may be among what it is sent: see `flush_dirty`.
+                if !connection.wrote || self.server.engine.gate.may_write_now() {
+                    connection.fate = Fate::CloseAfterFlush;
+                    self.flush(token, &mut connection);
+                }
                 connection.fate = Fate::CloseNow;
                 self.put_back_or_close(token, connection);
             }
@@ -50,6 +49,17 @@ impl Worker {
             Message::Recheck { role_changed } => self.recheck_blocked(role_changed),
             Message::Unpause | Message::AcksChanged => self.due.is_now = true,
         }
+    }
+
+    /// Adds bytes to what a client is sent.
+    fn push(&mut self, client: ClientId, bytes: &Arc<[u8]>) {
+        let Some(token) = self.token_of(client, || Message::Push { client, bytes: bytes.clone() }) else { return };
+        let Some(mut connection) = self.slab.take(token) else { return };
+        self.lend_output(&mut connection);
+        connection.output.raw(bytes);
+        self.check_output_limit(&mut connection);
+        self.mark_dirty(token, &mut connection);
+        self.put_back_or_close(token, connection);
     }
 
     /// The client's token. A client that has moved gets its message there.

@@ -2,9 +2,9 @@
 //! A worker thread: its event loop, and the connections that belong to it.
 //!
 //! ```text
-//!   wait ─► messages ─► events: accept · read, parse, execute (turn) · more room to write ─► queued turns ─► flush
-//!     ▲                                                                                                       │
-//!     └────────────── sleep unless turns are queued; at most until something is due ◄──── sweep, balance ◄────┘
+//!   wait ─► messages ─► events: accept · read, parse, execute (turn) · more room to write ─► queued turns ─► messages
+//!     ▲                                                                                                        │
+//!     └────────────── sleep unless turns are queued; at most until something is due ◄─ sweep, balance ◄─ flush ┘
 //! ```
 //!
 //! It never polls while idle: without a due time it sleeps until an event or a message. Not here: what commands do.
@@ -49,7 +49,8 @@ pub struct Worker {
     settings: Arc<ServerSettings>,
     poller: Epoll,
     slab: Slab,
-    by_client: HashMap<u64, Token>,
+    /// Numbers of clients are ours: nobody can choose them so that they collide.
+    by_client: HashMap<u64, Token, foldhash::fast::RandomState>,
     scratch: WorkerScratch,
     read_buffer: Vec<u8>,
     argv: Vec<&'static [u8]>,
@@ -92,7 +93,7 @@ impl Worker {
             settings,
             poller,
             slab: Slab::default(),
-            by_client: HashMap::new(),
+            by_client: HashMap::default(),
             scratch,
             read_buffer: Vec::with_capacity(requests::READ_BYTES),
             argv: Vec::new(),
@@ -134,10 +135,7 @@ impl Worker {
                 self.settings = current.clone();
             }
             drop(current);
-            self.server.mail.slot(self.index).take(&mut messages);
-            for message in messages.drain(..) {
-                self.handle_message(message);
-            }
+            self.take_messages(&mut messages);
             let mut turns = std::mem::take(&mut self.turns);
             for event in &ready {
                 self.handle_event(*event);
@@ -148,6 +146,8 @@ impl Worker {
             if self.turns.is_empty() {
                 self.turns = turns;
             }
+            // What the commands of this batch told the worker's own clients leaves with their replies.
+            self.take_messages(&mut messages);
             self.flush_dirty();
             self.do_hand_offs();
             self.retry_suspended();
@@ -156,6 +156,13 @@ impl Worker {
             self.balance();
         }
         self.close_all();
+    }
+
+    fn take_messages(&mut self, messages: &mut Vec<WorkerMessage>) {
+        self.server.mail.slot(self.index).take(messages);
+        for message in messages.drain(..) {
+            self.handle_message(message);
+        }
     }
 
     /// None: until something happens.

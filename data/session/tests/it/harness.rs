@@ -83,10 +83,17 @@ impl Server {
     pub fn pushed(&self, client: &Client) -> Vec<String> {
         let id = client.session.shared.id;
         let mut pushed = Vec::new();
-        self.post.0.lock().unwrap().retain(|message| match message {
+        self.post.0.lock().unwrap().retain_mut(|message| match message {
             Message::Push { client, bytes } if *client == id => {
                 pushed.push(show(&decode::decode(bytes).unwrap().unwrap().0));
                 false
+            }
+            Message::PushAll { clients, bytes } => {
+                if let Some(at) = clients.iter().position(|client| *client == id) {
+                    clients.swap_remove(at);
+                    pushed.push(show(&decode::decode(bytes).unwrap().unwrap().0));
+                }
+                !clients.is_empty()
             }
             _ => true,
         });
@@ -101,7 +108,8 @@ impl Server {
     pub fn pump(&self, clients: &mut [&mut Client]) {
         loop {
             let mut posted = std::mem::take(&mut *self.post.0.lock().unwrap());
-            let pushes = posted.extract_if(.., |message| matches!(message, Message::Push { .. })).collect::<Vec<_>>();
+            let is_push = |message: &mut Message| matches!(message, Message::Push { .. } | Message::PushAll { .. });
+            let pushes = posted.extract_if(.., is_push).collect::<Vec<_>>();
             self.post.0.lock().unwrap().extend(pushes);
             if posted.is_empty() {
                 return;
