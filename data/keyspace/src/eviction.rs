@@ -230,7 +230,9 @@ impl Evictor {
                 visit(data.table.entry(place));
             }
         };
-        data.expiry.sample(random, count, policy == EvictionPolicy::VolatileTtl, &mut by_hash);
+        if let Some(expiry) = data.expiry() {
+            expiry.sample(random, count, policy == EvictionPolicy::VolatileTtl, &mut by_hash);
+        }
         seen
     }
 

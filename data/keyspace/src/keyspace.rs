@@ -280,7 +280,7 @@ impl Keyspace {
             guard.with_slot(slot, |data| {
                 if let Some(data) = data.db(db) {
                     tables += data.table.bytes() as u64;
-                    expires += data.expiry.bytes() as u64;
+                    expires += data.expiry_bytes() as u64;
                 }
             });
         }

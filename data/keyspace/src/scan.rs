@@ -221,7 +221,8 @@ fn expire_in(
     let mut worked = 0;
     for db in dbs {
         while worked < budget {
-            let Some(record) = guard.state.data(keyspace, slot.index()).db_mut(db).expiry.pop(now_ms) else { break };
+            let data = guard.state.data(keyspace, slot.index()).db_mut(db);
+            let Some(record) = data.expiry_and_table().and_then(|(expiry, _)| expiry.pop(now_ms)) else { break };
             worked += 1;
             // More than one: a second key with the same tag may be past due as well.
             loop {
@@ -241,7 +242,9 @@ fn expire_in(
             }
             worked += expire_fields_in(guard, (slot, db), record, budget.saturating_sub(worked).max(1), step, deleted);
             let data = guard.state.data(keyspace, slot.index()).db_mut(db);
-            data.expiry.keep(record, now_ms, &data.table);
+            if let Some((expiry, table)) = data.expiry_and_table() {
+                expiry.keep(record, now_ms, table);
+            }
         }
     }
     worked
@@ -275,7 +278,7 @@ fn expire_fields_in(
         if let Some(due) = expired.next_due_ms
             && !record.serves(due, now_ms)
         {
-            data.expiry.add(hash_key(&key), due, None, now_ms, data.expiring(), &data.table);
+            data.add_record(hash_key(&key), due, None, now_ms);
         }
         keyspace.publish(slot.index(), guard.state.data(keyspace, slot.index()));
         deleted(

@@ -23,14 +23,31 @@ pub(crate) struct DbData {
     /// Hashes with fields that have a time.
     pub(crate) with_volatile_fields: u32,
     pub(crate) entry_bytes: usize,
-    pub(crate) expiry: Expiry,
+    /// Slots without anything that falls due have none.
+    expiry: Option<Box<Expiry>>,
     /// In halves, because a `u128` would push the table out of the first cache line.
     due_sum: [u64; 2],
 }
 
 impl DbData {
     pub(crate) fn bytes(&self) -> usize {
-        self.entry_bytes + self.table.bytes() + self.expiry.bytes()
+        self.entry_bytes + self.table.bytes() + self.expiry_bytes()
+    }
+
+    /// Bytes of the expire buckets.
+    pub(crate) fn expiry_bytes(&self) -> usize {
+        self.expiry.as_ref().map_or(0, |expiry| size_of::<Expiry>() + expiry.bytes())
+    }
+
+    /// The expire buckets.
+    pub(crate) fn expiry(&self) -> Option<&Expiry> {
+        self.expiry.as_deref()
+    }
+
+    /// The expire buckets, and the table that their records mean.
+    #[inline]
+    pub(crate) fn expiry_and_table(&mut self) -> Option<(&mut Expiry, &Table)> {
+        Some((self.expiry.as_deref_mut()?, &self.table))
     }
 
     pub(crate) fn due_sum(&self) -> u128 {
@@ -84,7 +101,7 @@ impl DbData {
     /// Without entries that fall due no record stands for anything.
     pub(crate) fn drop_idle_expiry(&mut self) {
         if self.expiring() == 0 {
-            self.expiry = Expiry::default();
+            self.expiry = None;
         }
     }
 
@@ -92,8 +109,15 @@ impl DbData {
     #[inline]
     pub(crate) fn record_due(&mut self, hash: u32, entry: Entry, old_due_ms: Option<u64>, now_ms: u64) {
         if let Some(due_ms) = entry.due_ms() {
-            self.expiry.add(hash, due_ms, old_due_ms, now_ms, self.expiring(), &self.table);
+            self.add_record(hash, due_ms, old_due_ms, now_ms);
         }
+    }
+
+    /// Adds an expire record; `old_due_ms` as for `record_due`.
+    pub(crate) fn add_record(&mut self, hash: u32, due_ms: u64, old_due_ms: Option<u64>, now_ms: u64) {
+        let expiring = self.expiring();
+        let expiry = self.expiry.get_or_insert_default();
+        expiry.add(hash, due_ms, old_due_ms, now_ms, expiring, &self.table);
     }
 }
 
@@ -145,7 +169,7 @@ impl SlotData {
     }
 
     pub(crate) fn next_due_ms(&self) -> u64 {
-        self.dbs().map(|(_, data)| data.expiry.next_due_ms()).min().unwrap_or(u64::MAX)
+        self.dbs().filter_map(|(_, data)| Some(data.expiry.as_ref()?.next_due_ms())).min().unwrap_or(u64::MAX)
     }
 }
 
@@ -158,7 +182,8 @@ pub(crate) struct SlotCell {
     hint_first: AtomicPtr<u8>,
     data: UnsafeCell<SlotData>,
 }
-// What a lookup reads comes first.
+// There are 16384 of them. What a lookup reads comes first.
+const _: () = assert!(size_of::<SlotCell>() <= 256);
 const _: () = assert!(std::mem::offset_of!(SlotCell, data) == 16);
 
 // SAFETY: `data` is reached under `lock` only; what it owns (entries in the slab, boxes) may change threads.
