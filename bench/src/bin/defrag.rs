@@ -50,24 +50,26 @@ fn measure(options: &Options) -> Result<(), String> {
             // A small data set must count too.
             let node = Node::start(software, &["--active-defrag-ignore-bytes", "8mb"])?;
             let mut client = node.client();
+            let empty = node.rss_bytes() as f64 - memory(&node, &mut client)?.0;
             let mut rng = Rng(1);
             churn(&mut client, options.megabytes << 20, &mut rng).map_err(|error| error.to_string())?;
             std::thread::sleep(Duration::from_secs(3));
             let before = memory(&node, &mut client)?;
             let reply = client.text(&["CONFIG", "SET", "activedefrag", "yes"]).map_err(|error| error.to_string())?;
             let after = if reply == "OK" {
-                settle(&node, &mut client, options)?;
+                settle(&mut client, options)?;
                 let (used, rss) = memory(&node, &mut client)?;
-                [format!("{:.0}", used / 1e6), format!("{:.0}", rss / 1e6), format!("{:.2}", rss / used)]
+                [format!("{:.0}", used / 1e6), format!("{:.0}", rss / 1e6), format!("{:.2}", (rss - empty) / used)]
             } else {
                 ["-", "-", "not built with it"].map(str::to_owned)
             };
             let (used, rss) = before;
             let row = [format!("{name}, {load}"), format!("{:.0}", used / 1e6), format!("{:.0}", rss / 1e6)];
-            rows.push(row.into_iter().chain([format!("{:.2}", rss / used)]).chain(after).collect());
+            rows.push(row.into_iter().chain([format!("{:.2}", (rss - empty) / used)]).chain(after).collect());
         }
     }
-    println!("{} MB of data, two thirds deleted; MB, and resident to used memory", options.megabytes);
+    println!("{} MB of data, two thirds deleted; MB", options.megabytes);
+    println!("ratio: resident to used memory, without what the program itself takes when it is empty");
     table::print(&["server, load", "used", "RSS", "ratio", "used after", "RSS after", "ratio after"], &rows);
     Ok(())
 }
@@ -79,7 +81,7 @@ fn memory(node: &Node, client: &mut Client) -> Result<(f64, f64), String> {
 }
 
 /// Until no pass has been running for three seconds.
-fn settle(node: &Node, client: &mut Client, options: &Options) -> Result<(), String> {
+fn settle(client: &mut Client, options: &Options) -> Result<(), String> {
     let start = Instant::now();
     let mut idle_since = Instant::now();
     while start.elapsed() < Duration::from_secs(options.wait_s) && idle_since.elapsed() < Duration::from_secs(3) {
@@ -90,9 +92,14 @@ fn settle(node: &Node, client: &mut Client, options: &Options) -> Result<(), Str
         }
     }
     let stats = client.text(&["INFO", "stats"]).map_err(|error| error.to_string())?;
-    let field = |name| info_field(&stats, name).unwrap_or_default();
+    let info = stats + &client.text(&["INFO", "memory"]).map_err(|error| error.to_string())?;
+    let field = |name: &str| info_field(&info, name).unwrap_or_default();
     let (hits, time_ms) = (field("active_defrag_hits"), field("total_active_defrag_time"));
-    eprintln!("settled in {:?}: {hits} moved in {time_ms} ms, RSS {}", start.elapsed(), node.rss_bytes());
+    let [used, active, resident] = ["allocated", "active", "resident"].map(|name| field(&format!("allocator_{name}")));
+    eprintln!(
+        "settled in {:?}: {hits} moved in {time_ms} ms; allocated {used}, in pages {active}, resident {resident}",
+        start.elapsed()
+    );
     Ok(())
 }
 
