@@ -213,16 +213,20 @@ impl<'a> LockedSlots<'a> {
     pub fn watch(&mut self, slot: Slot, db: DbIndex, key: &[u8], flag: Arc<WatchFlag>) {
         let was_expired = self.db(db).is_expired(key);
         let data = self.state.data(self.keyspace, slot.index());
-        data.watchers.get_or_insert_default().0.push(Watcher { db, key: key.into(), flag, was_expired });
+        let of_slot = data.watchers.get_or_insert_default();
+        of_slot.0.entry(key.into()).or_default().push(Watcher { db, flag, was_expired });
     }
 
     /// Undoes `watch`.
     pub fn unwatch(&mut self, slot: Slot, db: DbIndex, key: &[u8], flag: &Arc<WatchFlag>) {
         let data = self.state.data(self.keyspace, slot.index());
         if let Some(watchers) = &mut data.watchers {
-            watchers
-                .0
-                .retain(|watcher| !(watcher.db == db && &*watcher.key == key && Arc::ptr_eq(&watcher.flag, flag)));
+            if let Some(of_key) = watchers.0.get_mut(key) {
+                of_key.retain(|watcher| !(watcher.db == db && Arc::ptr_eq(&watcher.flag, flag)));
+                if of_key.is_empty() {
+                    watchers.0.remove(key);
+                }
+            }
             if watchers.0.is_empty() {
                 data.watchers = None;
             }
@@ -234,12 +238,14 @@ impl<'a> LockedSlots<'a> {
     pub fn touch_watchers(&mut self, slot: Slot, db: DbIndex, key: &[u8]) {
         let data = self.state.data(self.keyspace, slot.index());
         let Some(mut watchers) = data.watchers.take() else { return };
-        let is_there = data.db(db).is_some_and(|of_db| of_db.table.find(hash_key(key), key).is_some());
-        for watcher in watchers.0.iter_mut().filter(|watcher| watcher.db == db && &*watcher.key == key) {
-            if std::mem::take(&mut watcher.was_expired) && !is_there {
-                continue;
+        if let Some(of_key) = watchers.0.get_mut(key) {
+            let is_there = data.db(db).is_some_and(|of_db| of_db.table.find(hash_key(key), key).is_some());
+            for watcher in of_key.iter_mut().filter(|watcher| watcher.db == db) {
+                if std::mem::take(&mut watcher.was_expired) && !is_there {
+                    continue;
+                }
+                watcher.flag.touch();
             }
-            watcher.flag.touch();
         }
         data.watchers = Some(watchers);
     }
@@ -285,11 +291,7 @@ impl<'a> LockedSlots<'a> {
         let mut garbage = Garbage { keys: 0, tables: Vec::new(), value: None };
         for slot in 0..SLOT_COUNT {
             let data = self.state.data(self.keyspace, slot);
-            touch_where(
-                data,
-                |watcher| db.is_none_or(|db| db == watcher.db),
-                |data, watcher| is_live_change(data.db(watcher.db), watcher),
-            );
+            touch_all(data, db);
             let data = self.state.data(self.keyspace, slot);
             data.is_dirty = true;
             let mut take = |of_db: &mut DbData| {
@@ -337,37 +339,38 @@ impl<'a> LockedSlots<'a> {
     }
 }
 
-fn is_live_change(of_db: Option<&DbData>, watcher: &Watcher) -> bool {
-    !watcher.was_expired && of_db.is_some_and(|data| data.table.find(hash_key(&watcher.key), &watcher.key).is_some())
+fn is_live_change(of_db: Option<&DbData>, key: &[u8], watcher: &Watcher) -> bool {
+    !watcher.was_expired && of_db.is_some_and(|data| data.table.find(hash_key(key), key).is_some())
 }
 
 /// A key that was there, or is afterwards, changed. A past-due one that comes where none was is no change, nor is it one
 /// when it goes.
 fn touch_swapped(data: &mut SlotData, a: DbIndex, b: DbIndex, now_ms: u64) {
     let Some(mut watchers) = data.watchers.take() else { return };
-    for watcher in watchers.0.iter_mut().filter(|watcher| watcher.db == a || watcher.db == b) {
-        let other = if watcher.db == a { b } else { a };
-        let met = data.db(other).and_then(|of_db| {
-            let place = of_db.table.find(hash_key(&watcher.key), &watcher.key)?;
-            Some(of_db.table.entry(place).is_due(now_ms))
-        });
-        if is_live_change(data.db(watcher.db), watcher) || met == Some(false) {
-            watcher.flag.touch();
+    for (key, of_key) in &mut watchers.0 {
+        for watcher in of_key.iter_mut().filter(|watcher| watcher.db == a || watcher.db == b) {
+            let other = if watcher.db == a { b } else { a };
+            let met = data.db(other).and_then(|of_db| {
+                let place = of_db.table.find(hash_key(key), key)?;
+                Some(of_db.table.entry(place).is_due(now_ms))
+            });
+            if is_live_change(data.db(watcher.db), key, watcher) || met == Some(false) {
+                watcher.flag.touch();
+            }
+            watcher.was_expired = met == Some(true);
         }
-        watcher.was_expired = met == Some(true);
     }
     data.watchers = Some(watchers);
 }
 
-fn touch_where(
-    data: &mut SlotData,
-    concerns: impl Fn(&Watcher) -> bool,
-    is_changed: impl Fn(&SlotData, &Watcher) -> bool,
-) {
+/// Touches the watchers of keys that are there, in one database or in all.
+fn touch_all(data: &mut SlotData, db: Option<DbIndex>) {
     let Some(watchers) = data.watchers.take() else { return };
-    for watcher in watchers.0.iter().filter(|watcher| concerns(watcher)) {
-        if is_changed(data, watcher) {
-            watcher.flag.touch();
+    for (key, of_key) in &watchers.0 {
+        for watcher in of_key.iter().filter(|watcher| db.is_none_or(|db| db == watcher.db)) {
+            if is_live_change(data.db(watcher.db), key, watcher) {
+                watcher.flag.touch();
+            }
         }
     }
     data.watchers = Some(watchers);

@@ -4,6 +4,8 @@
 //! Not here: transactions. Called by `locked`.
 
 use crate::DbIndex;
+use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,11 +38,11 @@ impl WatchFlag {
 
 pub(crate) struct Watcher {
     pub(crate) db: DbIndex,
-    pub(crate) key: Box<[u8]>,
     pub(crate) flag: Arc<WatchFlag>,
     /// The key was past due already when it was watched: its deletion is no change.
     pub(crate) was_expired: bool,
 }
 
+/// By key, so that neither a change nor an UNWATCH looks at those of all other keys.
 #[derive(Default)]
-pub(crate) struct Watchers(pub(crate) Vec<Watcher>);
+pub(crate) struct Watchers(pub(crate) HashMap<Box<[u8]>, SmallVec<[Watcher; 1]>>);

@@ -19,11 +19,12 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-#[derive(Clone, Debug)]
-struct WatchedKey {
+/// By database and name.
+type WatchedKeys = HashMap<(DbIndex, Box<[u8]>), Watched>;
+
+#[derive(Copy, Clone, Debug)]
+struct Watched {
     slot: Slot,
-    db: DbIndex,
-    key: Box<[u8]>,
     /// There was a live key. If not, emptying the database does not change anything for it.
     existed: bool,
     /// It was there, past due: that it goes away is no change.
@@ -33,12 +34,12 @@ struct WatchedKey {
 /// The keys that one client watches.
 pub(crate) struct WatchSet {
     flag: Arc<WatchFlag>,
-    keys: Arc<Mutex<Vec<WatchedKey>>>,
+    keys: Arc<Mutex<WatchedKeys>>,
 }
 
 struct Watcher {
     flag: Arc<WatchFlag>,
-    keys: Arc<Mutex<Vec<WatchedKey>>>,
+    keys: Arc<Mutex<WatchedKeys>>,
 }
 
 /// All clients that watch something.
@@ -66,25 +67,29 @@ impl Watchers {
     pub(crate) fn whole_changed(&self, change: WholeChange, locked: &mut LockedSlots<'_>) {
         for watcher in self.all.lock().values() {
             let mut keys = watcher.keys.lock();
-            if keys.iter().any(|watched| is_concerned(watched, change, locked)) {
+            if keys.iter().any(|((db, key), watched)| is_concerned(*db, key, watched, change, locked)) {
                 watcher.flag.touch();
             } else if let WholeChange::Swap(a, b) = change {
                 // No key was replaced by a stale one: nothing has changed, now or when the stale one goes.
-                for watched in keys.iter_mut().filter(|watched| watched.db == a || watched.db == b) {
-                    watched.was_expired |= locked.db(watched.db).is_expired(&watched.key);
+                for ((db, key), watched) in keys.iter_mut().filter(|((db, _), _)| *db == a || *db == b) {
+                    watched.was_expired |= locked.db(*db).is_expired(key);
                 }
             }
         }
     }
 }
 
-fn is_concerned(watched: &WatchedKey, change: WholeChange, locked: &mut LockedSlots<'_>) -> bool {
+fn is_concerned(
+    db: DbIndex,
+    key: &[u8],
+    watched: &Watched,
+    change: WholeChange,
+    locked: &mut LockedSlots<'_>,
+) -> bool {
     match change {
         WholeChange::FlushAll => watched.existed,
-        WholeChange::FlushDb(db) => watched.db == db && watched.existed,
-        WholeChange::Swap(a, b) if watched.db == a || watched.db == b => {
-            watched.existed || locked.db(watched.db).contains(&watched.key)
-        }
+        WholeChange::FlushDb(flushed) => flushed == db && watched.existed,
+        WholeChange::Swap(a, b) if db == a || db == b => watched.existed || locked.db(db).contains(key),
         WholeChange::Swap(..) => false,
     }
 }
@@ -92,7 +97,7 @@ fn is_concerned(watched: &WatchedKey, change: WholeChange, locked: &mut LockedSl
 impl WatchSet {
     /// Appends the slots of the watched keys.
     pub(crate) fn slots(&self, slots: &mut Vec<Slot>) {
-        slots.extend(self.keys.lock().iter().map(|watched| watched.slot));
+        slots.extend(self.keys.lock().values().map(|watched| watched.slot));
     }
 
     /// Whether the transaction must fail. Called with the slots of all watched keys locked.
@@ -102,7 +107,7 @@ impl WatchSet {
                 .keys
                 .lock()
                 .iter()
-                .any(|watched| !watched.was_expired && locked.db(watched.db).is_expired(&watched.key))
+                .any(|((db, key), watched)| !watched.was_expired && locked.db(*db).is_expired(key))
     }
 }
 
@@ -118,7 +123,8 @@ impl Session {
         }
         let Some(set) = &self.watching else { return Ok(()) };
         for key in keys {
-            if set.keys.lock().iter().any(|watched| watched.db == self.db && &*watched.key == *key) {
+            let name = (self.db, Box::from(*key));
+            if set.keys.lock().contains_key(&name) {
                 continue;
             }
             let slot = Slot::of_key(key);
@@ -128,7 +134,7 @@ impl Session {
             let existed = db.contains(key);
             let was_expired = !existed && db.is_expired(key);
             locked.watch(slot, self.db, key, set.flag.clone());
-            set.keys.lock().push(WatchedKey { slot, db: self.db, key: (*key).into(), existed, was_expired });
+            set.keys.lock().insert(name, Watched { slot, existed, was_expired });
         }
         self.shared.watched.store(set.keys.lock().len() as u32, Relaxed);
         Ok(())
@@ -137,17 +143,17 @@ impl Session {
     /// Forgets all watched keys. Takes their slots' locks.
     pub(crate) fn unwatch_all(&mut self, engine: &Engine) {
         let Some(set) = self.forget_watches(engine) else { return };
-        for watched in set.keys.lock().drain(..) {
+        for ((db, key), watched) in set.keys.lock().drain() {
             let mut locked = engine.keyspace.lock_one(watched.slot);
-            locked.unwatch(watched.slot, watched.db, &watched.key, &set.flag);
+            locked.unwatch(watched.slot, db, &key, &set.flag);
         }
     }
 
     /// Like [`Session::unwatch_all`] with the locks of all watched keys held.
     pub(crate) fn unwatch_all_locked(&mut self, engine: &Engine, locked: &mut LockedSlots<'_>) {
         let Some(set) = self.forget_watches(engine) else { return };
-        for watched in set.keys.lock().drain(..) {
-            locked.unwatch(watched.slot, watched.db, &watched.key, &set.flag);
+        for ((db, key), watched) in set.keys.lock().drain() {
+            locked.unwatch(watched.slot, db, &key, &set.flag);
         }
     }
 

@@ -177,3 +177,20 @@ fn a_transaction_counts_for_its_slot() {
     let usage = server.engine.keyspace.slot_usage(Slot::of_key(b"k"));
     assert_eq!((usage.bytes_in, usage.bytes_out), (76, 39));
 }
+
+#[test]
+fn many_keys_of_one_slot_are_watched() {
+    let server = Server::new();
+    let (mut one, mut two) = (server.client(), server.client());
+    // With a look at all others for each of them this would not end.
+    let keys: Vec<String> = (0..50_000).map(|number| format!("{{t}}{number}")).collect();
+    let watch = format!("WATCH {}", keys.join(" "));
+    for _ in 0..2 {
+        assert_eq!(one.run(&watch), "+OK");
+        assert!(two.run("CLIENT LIST ID 1").contains(" watch=50000 "));
+    }
+    one.run("UNWATCH");
+    assert!(two.run("CLIENT LIST ID 1").contains(" watch=0 "));
+    two.run("SET {t}7 x");
+    one.check(&[("MULTI", "+OK"), ("PING", "+QUEUED"), ("EXEC", "[+PONG]")]);
+}
