@@ -183,7 +183,7 @@ fn object(cx: &mut SessionCx<'_>, key: &[u8]) -> Result<(), CommandError> {
     let mut locked = cx.engine.keyspace.lock_one(Slot::of_key(key));
     locked.set_now(cx.worker.now_ms());
     let Some(meta) = locked.db(db).meta(key) else { return Err(CommandError::NoSuchKey) };
-    let limits = cx.worker.settings().limits.clone();
+    let limits = cx.worker.settings().limits;
     let nodes = match locked.db(db).peek(key) {
         Some(ValueRef::Typed(Typed::List(list))) if list.encoding() == Encoding::QuickList => of_nodes(list, &limits),
         _ => String::new(),

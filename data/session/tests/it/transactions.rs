@@ -99,6 +99,13 @@ fn watched_keys() {
     one.check(&[("WATCH e", "+OK"), ("MULTI", "+OK")]);
     one.worker.freeze_time(1_000_020);
     one.check(&[("PING", "+QUEUED"), ("EXEC", "nil")]);
+    // One that SWAPDB brings where none was is no change.
+    two.run("SET f v PX 10");
+    two.worker.freeze_time(1_000_040);
+    one.worker.freeze_time(1_000_040);
+    one.check(&[("SELECT 1", "+OK"), ("WATCH f", "+OK")]);
+    two.check(&[("SWAPDB 0 1", "+OK")]);
+    one.check(&[("MULTI", "+OK"), ("PING", "+QUEUED"), ("EXEC", "[+PONG]")]);
 }
 
 #[test]
