@@ -79,13 +79,7 @@ impl Watchers {
     }
 }
 
-fn is_concerned(
-    db: DbIndex,
-    key: &[u8],
-    watched: &Watched,
-    change: WholeChange,
-    locked: &mut LockedSlots<'_>,
-) -> bool {
+fn is_concerned(db: DbIndex, key: &[u8], watched: &Watched, change: WholeChange, locked: &mut LockedSlots<'_>) -> bool {
     match change {
         WholeChange::FlushAll => watched.existed,
         WholeChange::FlushDb(flushed) => flushed == db && watched.existed,
