@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pando_env::BoxFuture;
 use pando_topology::{ClusterMap, NodeId, Slot, SlotSet, TopologyVersion};
 
 /// What one process brings along into its cluster.
@@ -93,6 +94,8 @@ pub trait DataPlane: Send + Sync {
     /// Planned failover: hold writes until that `CLOCK_BOOTTIME` millisecond, or let them go (`None`).
     /// After it returned with `Some`, `status().offset` must not grow by client writes.
     fn pause_writes(&self, until_boottime_ms: Option<u64>);
+    /// Ends when `status().offset` has probably reached this; the caller looks itself.
+    fn reached(&self, offset: u64) -> BoxFuture<'static, ()>;
 }
 
 /// Answer of [`DataPlane::status`].
@@ -135,6 +138,9 @@ pub enum Request {
     Reset { hard: bool },
     /// `CLUSTER FAILOVER [FORCE|TAKEOVER]` on a replica.
     Failover(FailoverMode),
+    /// This node is about to end: hand leadership of the roots over, and the shard to its best replica, within
+    /// this time. `Ok` if there is nothing to hand over, too.
+    HandOver(std::time::Duration),
     /// `CLUSTER SET-CONFIG-EPOCH`.
     SetConfigEpoch(u64),
     /// `CLUSTER BUMPEPOCH`.

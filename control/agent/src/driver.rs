@@ -275,6 +275,19 @@ impl Driver {
                 let reply = self.pause_writes(shard, epoch, for_ms);
                 net::reply(&conn, &header, &reply);
             }
+            Call::Position => {
+                let status = self.plane.status();
+                let is_bound = self.env.clock.now_ms() < self.node.bound_until_ms;
+                let is_ready = status.link_up && status.synced && !status.loading && !is_bound;
+                net::reply(&conn, &header, &Reply::Position { offset: status.offset, is_ready });
+            }
+            Call::TakeOver { shard, epoch } => {
+                let plane = self.plane.clone();
+                tokio::spawn(async move {
+                    let reply = flow.take_over(shard, epoch, &*plane).await;
+                    net::reply(&conn, &header, &reply);
+                });
+            }
             Call::CountFailures(node) => {
                 let count = u64::from(self.counts_as_failed(&node));
                 net::reply(&conn, &header, &Reply::Count(count));
@@ -430,13 +443,18 @@ impl Driver {
     }
 
     async fn shut_down(&mut self) {
-        self.plane.lease(0, false);
+        if let Some(group) = &self.group {
+            // Before the port refuses: the next leader tells this one.
+            group.let_another_lead().await;
+        }
+        // A node that is a replica by now still tells where its keys are.
+        self.plane.lease(0, self.node.cluster_ok);
         if let Some(listener) = self.listener.take() {
             // From here on the port refuses, which tells the roots that this process is gone.
             listener.abort();
         }
         if let Some(group) = self.group.take() {
-            group.hand_over_and_stop().await;
+            group.stop().await;
         }
         if let Some(watch) = self.group_watch.take() {
             watch.abort();

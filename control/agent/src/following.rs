@@ -123,7 +123,8 @@ impl Driver {
         let old = std::mem::replace(&mut self.map, map);
         let claim = self.node.lease.claim();
         self.node.lease.on_map(&self.map);
-        if claim.is_some() && self.node.lease.claim() != claim {
+        let has_lost_reign = claim.is_some() && self.node.lease.claim() != claim;
+        if has_lost_reign {
             // Stop writing before anybody can learn from this node that it has stopped.
             self.plane.lease(0, self.node.cluster_ok);
             self.node.lease_until_ms = 0;
@@ -133,6 +134,10 @@ impl Driver {
         if self.map.node(&me).is_some() {
             self.state.is_founding = false;
             self.plane.topology(self.map.clone(), me);
+        }
+        if has_lost_reign {
+            // Clients that waited for a planned failover are told where to go.
+            self.plane.pause_writes(None);
         }
         self.state.map = Some(self.map.clone());
         self.persist();
@@ -242,7 +247,7 @@ impl Driver {
                 status: status.clone(),
             };
             if root == me {
-                if let Some(ack) = self.root_heartbeat(&beat) {
+                if let Some(ack) = self.root_heartbeat(&beat, None) {
                     self.on_root_ack(me, &ack, self.leader());
                 }
             } else {
@@ -314,7 +319,7 @@ impl Driver {
         }
     }
 
-    fn on_root_ack(&mut self, root: NodeId, ack: &pando_liveness::Ack, leader: Option<NodeId>) {
+    pub fn on_root_ack(&mut self, root: NodeId, ack: &pando_liveness::Ack, leader: Option<NodeId>) {
         let knew = self.leader();
         self.node.roots.insert(root, (self.env.clock.now_ms(), leader));
         self.node.lease.on_root_ack(ack);
@@ -370,7 +375,7 @@ impl Driver {
         }
         match message {
             Message::Heartbeat(beat) => {
-                if let Some(ack) = self.root_heartbeat(&beat) {
+                if let Some(ack) = self.root_heartbeat(&beat, Some(conn)) {
                     let message = Message::Ack(ack, self.leader());
                     self.counters.sent(&message);
                     net::send(conn, &message).ok();

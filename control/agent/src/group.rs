@@ -182,8 +182,8 @@ impl Group {
         self.raft.transfer_leader(Some(to)).await.map_err(|error| error.to_string())
     }
 
-    /// Hands leadership over if this member leads and somebody can take it, then stops.
-    pub async fn hand_over_and_stop(&self) {
+    /// Hands leadership over if this member leads and somebody can take it.
+    pub async fn let_another_lead(&self) {
         if self.raft.is_leader() && self.raft.status().voters.len() > 1 {
             match tokio::time::timeout(HAND_OVER_TIMEOUT, self.raft.transfer_leader(None)).await {
                 Ok(Ok(())) => {}
@@ -191,7 +191,6 @@ impl Group {
                 Err(_) => tracing::warn!("leadership was not handed over in time"),
             }
         }
-        self.stop().await;
     }
 
     pub async fn stop(&self) {

@@ -13,6 +13,7 @@ mod flow;
 mod following;
 mod group;
 mod handle;
+mod handover;
 mod joining;
 mod links;
 mod net;

@@ -111,6 +111,30 @@ pub(crate) async fn keep_link(
     }
 }
 
+/// A connection for several questions, opened before they are urgent.
+pub(crate) struct Line {
+    conn: Conn,
+}
+
+impl Line {
+    pub async fn open(env: &Env, identity: Identity, to: &Address, limit: Duration) -> Result<Line, WireError> {
+        let config = ConnConfig { connect_timeout: limit.min(Duration::from_secs(1)), ..ConnConfig::default() };
+        let handler = Arc::new(NoHandler);
+        let conn = Conn::connect(env, &to.host, to.port, identity, Purpose::Call, None, &config, handler).await?;
+        Ok(Line { conn })
+    }
+
+    pub async fn call(&self, question: &Call, limit: Duration) -> Result<Reply, WireError> {
+        self.conn.call(CALL, question, limit).await
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.conn.close();
+    }
+}
+
 /// One question on a connection of its own.
 pub(crate) async fn call(
     env: &Env,
@@ -119,13 +143,7 @@ pub(crate) async fn call(
     question: &Call,
     deadline: Duration,
 ) -> Result<Reply, WireError> {
-    let config = ConnConfig { connect_timeout: deadline.min(Duration::from_secs(1)), ..ConnConfig::default() };
-    let conn =
-        Conn::connect(env, &address.host, address.port, identity, Purpose::Call, None, &config, Arc::new(NoHandler))
-            .await?;
-    let reply = conn.call(CALL, question, deadline).await;
-    conn.close();
-    reply
+    Line::open(env, identity, address, deadline).await?.call(question, deadline).await
 }
 
 /// What a look at an address showed.

@@ -4,22 +4,15 @@
 
 use std::time::Duration;
 
-use pando_root_state::{Command, Outcome, PromoteReason};
-use pando_topology::{NodeId, Role, Slot, SlotSet};
+use pando_root_state::{Command, Outcome};
+use pando_topology::{NodeId, Slot, SlotSet};
 use pando_wire::messages::{Call, Reply};
 use tokio::time::Instant;
 
-use crate::api::{Answer, DataPlane, FailoverMode, Request, SetSlot};
+use crate::api::{Answer, DataPlane, Request, SetSlot};
 use crate::event::Change;
 use crate::flow::{COMMIT_TIMEOUT, Flow, NO_MAJORITY};
 use crate::net::{self, Address};
-
-/// How long the primary holds writes for a planned failover, and how long the replica tries.
-const PAUSE_MS: u64 = 5_000;
-const PAUSE_STEP: Duration = Duration::from_millis(2);
-
-/// How long a planned failover waits for the first replica of the new primary.
-const BACKED_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a read of the topology waits for a majority: some elections, less than clients wait.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,6 +32,7 @@ impl Flow {
             Request::Forget(node) => Command::Forget { node, by: me },
             Request::Reset { hard } => return self.reset(hard).await,
             Request::Failover(mode) => return self.failover(mode, plane).await,
+            Request::HandOver(limit) => return self.hand_over(limit).await,
             Request::SetConfigEpoch(epoch) => Command::SetConfigEpoch { node: me, epoch },
             Request::BumpEpoch => return self.bump_epoch(me).await,
             Request::SetSlot(slot, action) => return self.set_slot(slot, action, me).await,
@@ -135,74 +129,5 @@ impl Flow {
         })
         .await;
         Ok(Answer::Ok)
-    }
-
-    /// `CLUSTER FAILOVER`. The roots decide in every mode; the modes differ in what the primary does.
-    async fn failover(&self, mode: FailoverMode, plane: &dyn DataPlane) -> Result<Answer, String> {
-        let view = self.view();
-        let me = view.identity.node;
-        if view.map.role_of(&me) != Some(Role::Replica) {
-            return Err("ERR You should send CLUSTER FAILOVER to a replica".into());
-        }
-        let shard = view.map.shard_of(&me).ok_or("ERR This node has no shard")?.clone();
-        let primary = view.map.node(&shard.primary).ok_or("ERR I'm a replica but my master is unknown to me")?;
-        let address = Address { host: primary.host.clone(), port: primary.cluster_port };
-        let command = Command::Promote {
-            shard: shard.id,
-            to: me,
-            incarnation: view.identity.incarnation,
-            expect_epoch: shard.epoch,
-            told_at: view.told_at,
-            reason: PromoteReason::Manual,
-        };
-        if mode != FailoverMode::Planned {
-            return self.commit(command).await.map(|_| Answer::Ok);
-        }
-        if primary.failed {
-            return Err("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE".into());
-        }
-        // A process that has just started could not take over yet, and clients would wait for it.
-        let bound_ms = view.bound_until_ms.saturating_sub(self.env.clock.now_ms());
-        tokio::time::sleep(Duration::from_millis(bound_ms)).await;
-        let pause = |for_ms| Call::PauseWrites { shard: shard.id, epoch: shard.epoch, for_ms };
-        let hold = pause(PAUSE_MS);
-        let asked = net::call(&self.env, view.identity, &address, &hold, Duration::from_secs(1)).await;
-        let end = match asked {
-            Ok(Reply::Paused { offset }) => offset,
-            Ok(Reply::Refused(text) | Reply::Busy(text)) => return Err(text),
-            Ok(_) | Err(_) => {
-                return Err("ERR Master is down or failed, please use CLUSTER FAILOVER FORCE".into());
-            }
-        };
-        // Half the pause for catching up, the rest for the commit: the pause must outlast both.
-        let deadline = Instant::now() + Duration::from_millis(PAUSE_MS / 2);
-        let result = if wait_offset(plane, end, deadline).await {
-            self.commit(command).await.map(|_| Answer::Ok)
-        } else {
-            Err("ERR The replica could not catch up with its master in time".into())
-        };
-        // Without effect on the former primary if the promotion went through.
-        let resume = pause(0);
-        net::call(&self.env, view.identity, &address, &resume, Duration::from_secs(1)).await.ok();
-        if result.is_ok() {
-            // Answered before a replica knows that it is needed, the death of the new primary in
-            // these milliseconds would leave a shard without a successor.
-            self.until(Instant::now() + BACKED_TIMEOUT, |v| v.is_backed).await;
-        }
-        result
-    }
-}
-
-/// Waits until the replica has everything up to `end`.
-async fn wait_offset(plane: &dyn DataPlane, end: u64, deadline: Instant) -> bool {
-    loop {
-        let status = plane.status();
-        if status.link_up && status.offset >= end {
-            return true;
-        }
-        if Instant::now() >= deadline {
-            return false;
-        }
-        tokio::time::sleep(PAUSE_STEP).await;
     }
 }

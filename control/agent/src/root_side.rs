@@ -30,6 +30,8 @@ pub(crate) struct RootSide {
     evidence: Evidence,
     feed: Feed,
     subscribers: BTreeMap<ConnId, (Conn, TopologyVersion)>,
+    /// Last heartbeats whose claims could not be granted, and where to answer (here: `None`).
+    waiting: BTreeMap<NodeId, (Option<Conn>, Heartbeat)>,
     /// A batch of decisions is on its way.
     is_deciding: bool,
     /// A step of the voters is on its way.
@@ -54,6 +56,7 @@ impl RootSide {
             evidence: Evidence::new(6 * heartbeat_ms(config.lease_ms)),
             feed: Feed::default(),
             subscribers: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             is_deciding: false,
             is_checking_voters: false,
             is_catching_up: false,
@@ -68,14 +71,50 @@ impl Driver {
         self.group.as_ref().is_some_and(|group| group.status().is_leader)
     }
 
-    /// Answers a heartbeat, by the map that the own group has applied.
-    pub fn root_heartbeat(&mut self, beat: &Heartbeat) -> Option<Ack> {
+    /// Answers a heartbeat, by the map that the own group has applied. `conn`: where it came from.
+    pub fn root_heartbeat(&mut self, beat: &Heartbeat, conn: Option<&Conn>) -> Option<Ack> {
         let now = self.env.clock.now_ms();
         let map = self.group.as_ref()?.map();
         let root = self.root.as_mut()?;
         let ack = root.ledger.on_heartbeat(now, beat, &map);
+        if beat.claim.is_some() && ack.as_ref().is_some_and(|ack| ack.granted.is_none()) {
+            root.waiting.insert(beat.node, (conn.cloned(), beat.clone()));
+        } else if ack.is_some() {
+            root.waiting.remove(&beat.node);
+        }
         self.report_changes();
+        self.answer_waiting();
         ack
+    }
+
+    /// Grants what could not be granted before: a new primary needs not wait for its next heartbeat when the
+    /// former one lets go, or when this root hears of the promotion after it.
+    fn answer_waiting(&mut self) {
+        let now = self.env.clock.now_ms();
+        let (Some(group), Some(root)) = (&self.group, &mut self.root) else { return };
+        if root.waiting.is_empty() {
+            return;
+        }
+        let map = group.map();
+        let mut acks = Vec::new();
+        root.waiting.retain(|_, (conn, beat)| match root.ledger.reconsider(now, beat, &map) {
+            Some(ack) => {
+                acks.push((conn.take(), ack));
+                false
+            }
+            None => map.node(&beat.node).is_some(),
+        });
+        let leader = self.leader();
+        for (conn, ack) in acks {
+            match conn {
+                None => self.on_root_ack(ack.root, &ack, leader),
+                Some(conn) => {
+                    let message = Message::Ack(ack, leader);
+                    self.counters.sent(&message);
+                    net::send(&conn, &message).ok();
+                }
+            }
+        }
     }
 
     /// A process is proven dead.
@@ -85,6 +124,7 @@ impl Driver {
             root.ledger.on_proof_of_death(now, proof);
         }
         self.report_changes();
+        self.answer_waiting();
     }
 
     /// Sends what has changed to the leader at once.
@@ -194,6 +234,7 @@ impl Driver {
                 root.subscribers.retain(|_, (conn, _)| !conn.is_closed());
             }
         }
+        self.answer_waiting();
         self.update_view();
     }
 
@@ -267,6 +308,7 @@ impl Driver {
         {
             root.ledger.note_caught_up();
         }
+        self.answer_waiting();
         self.send_heartbeats();
     }
 

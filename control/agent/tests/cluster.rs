@@ -50,6 +50,10 @@ impl DataPlane for Plane {
         self.lock().published.push(message.to_vec());
     }
 
+    fn reached(&self, _offset: u64) -> pando_env::BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
     fn pause_writes(&self, until_boottime_ms: Option<u64>) {
         self.lock().paused = until_boottime_ms.is_some();
     }

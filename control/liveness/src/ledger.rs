@@ -138,6 +138,27 @@ impl RootLedger {
         })
     }
 
+    /// Looks again at the last heartbeat of a process whose claim could not be granted, because another's
+    /// promise has ended or this root's map is newer now. None: nothing has changed for it. The holder counts
+    /// from sending, so a late answer is only worth less to it.
+    pub fn reconsider(&mut self, now_ms: u64, beat: &Heartbeat, map: &ClusterMap) -> Option<Ack> {
+        let seen = self.nodes.get(&beat.node)?;
+        if (seen.incarnation, seen.seq) != (beat.incarnation, beat.seq) || seen.dead || now_ms >= seen.alive_until_ms {
+            return None;
+        }
+        // What it held when it sent this may have run out meanwhile.
+        let beat = Heartbeat { holds_promise: false, ..beat.clone() };
+        let granted = Some(self.grant(now_ms, &beat, beat.claim?, map)?);
+        Some(Ack {
+            root: self.me,
+            root_incarnation: self.incarnation,
+            incarnation: beat.incarnation,
+            seq: beat.seq,
+            granted,
+            version: map.version(),
+        })
+    }
+
     fn grant(&mut self, now_ms: u64, beat: &Heartbeat, claim: Claim, map: &ClusterMap) -> Option<Grant> {
         // Only a voter's promise counts, and only towards claimants that count by the present voters.
         if !map.roots().contains(&self.me) || beat.roots_since < map.roots().since {

@@ -78,6 +78,8 @@ struct Process {
     lease: PrimaryLease,
     promise: ReplicaPromise,
     ledger: RootLedger,
+    /// Heartbeats with claims, looked at again whenever something changes.
+    waiting: Vec<Heartbeat>,
     held: Lease,
     resigned: bool,
     /// Positions in the history of maps: as a node, on disk, as a root, needed by a new root process.
@@ -105,6 +107,10 @@ struct World {
 fn id(n: usize) -> NodeId {
     NodeId::from_bytes([n as u8 + 1; 20])
 }
+fn number(id: &NodeId) -> usize {
+    usize::from(id.as_bytes()[0]) - 1
+}
+
 fn shard(n: usize) -> ShardId {
     ShardId::from_bytes([n as u8 + 1; 20])
 }
@@ -165,6 +171,7 @@ impl World {
             lease: PrimaryLease::new(id(n), Incarnation(incarnation)),
             promise,
             ledger,
+            waiting: Vec::new(),
             held: Lease::default(),
             resigned: false,
             at,
@@ -216,6 +223,13 @@ impl World {
         } else {
             p.lease.poll(now, &p.promise)
         };
+        let map = self.history[p.root_at].clone();
+        let again: Vec<(usize, Ack)> = (p.waiting.iter())
+            .filter_map(|beat| Some((number(&beat.node), p.ledger.reconsider(now, beat, &map)?)))
+            .collect();
+        for (to, ack) in again {
+            self.send(n, to, Message::Ack(ack));
+        }
     }
 
     fn deliver(&mut self) {
@@ -232,10 +246,12 @@ impl World {
             }
             let p = &mut self.processes[to];
             let now = self.now + p.clock;
-            let sender = |id: &NodeId| usize::from(id.as_bytes()[0]) - 1;
+            let sender = number;
             match message {
                 Message::Beat(beat) => {
                     let map = self.history[p.root_at].clone();
+                    p.waiting.retain(|old| old.node != beat.node);
+                    p.waiting.push(beat.clone());
                     if let Some(ack) = p.ledger.on_heartbeat(now, &beat, &map) {
                         self.send(to, sender(&beat.node), Message::Ack(ack));
                     }

@@ -67,6 +67,15 @@ pub enum Call {
     },
     /// How many roots count this node as failed.
     CountFailures(NodeId),
+    /// Where is your copy of the data?
+    Position,
+    /// From a primary that is about to end: take over as planned.
+    TakeOver {
+        /// The shard of both.
+        shard: ShardId,
+        /// Its epoch, by the caller's map.
+        epoch: u64,
+    },
 }
 
 /// Answer to [`Call`].
@@ -94,6 +103,15 @@ pub enum Reply {
     },
     /// To `CountFailures`.
     Count(u64),
+    /// To `Position`.
+    Position {
+        /// End of the log, or what was applied of it.
+        offset: u64,
+        /// It could be promoted now: in sync, its link is up, and no promise of an earlier process binds it.
+        is_ready: bool,
+    },
+    /// To `TakeOver`, when done.
+    TakenOver,
     /// Cannot be done at this moment; another try may succeed.
     Busy(String),
     /// Final: a text for the client.

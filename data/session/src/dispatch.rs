@@ -115,6 +115,11 @@ impl Session {
         loop {
             let epoch = engine.gate.epoch();
             if let Err(refusal) = self.check(engine, w, spec, args) {
+                // The role may have changed between two checks: together they would refuse what each
+                // of the two roles takes or redirects.
+                if engine.gate.epoch() != epoch {
+                    continue;
+                }
                 if !matches!(refusal, Refusal::Paused) {
                     self.count_rejected(w, spec);
                 }
@@ -250,8 +255,7 @@ impl Session {
             }
             w.keys = keys;
             w.routed = route.slot;
-            self.check_route(engine, w, &settings, route, is_write, is_pubsub_shard(spec))
-                .map_err(Refusal::Redirect)?;
+            self.check_route(engine, w, &settings, route, is_write, is_pubsub_shard(spec))?;
         } else if self.has_capa_redirect
             && is_replica
             && (is_write || (flags.any.has(Flags::READONLY) && !self.is_readonly))

@@ -241,6 +241,13 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::unpause`], where most calls find no pause: those cost nothing.
+    pub fn unpause_if_held(&self, purpose: crate::gate::PausePurpose) {
+        if self.gate.holds(purpose) {
+            self.unpause(purpose);
+        }
+    }
+
     /// Ends a pause and lets suspended clients go on.
     pub fn unpause(&self, purpose: crate::gate::PausePurpose) {
         self.gate.unpause(purpose);

@@ -40,10 +40,12 @@ pub enum PauseMode {
 pub enum PausePurpose {
     /// CLIENT PAUSE.
     Client,
-    /// A failover or a handover of slots.
+    /// This node is about to hand its slots over.
     Failover,
     /// A shutdown that waits for replicas.
     Shutdown,
+    /// This node has become primary and waits for its lease.
+    Takeover,
 }
 
 const REPLICA: u32 = 1 << 0;
@@ -65,7 +67,7 @@ pub struct Gate {
     reign: AtomicU64,
     lease_until_ms: AtomicU64,
     good_replicas: AtomicU32,
-    pauses: Mutex<[Option<Pause>; 3]>,
+    pauses: Mutex<[Option<Pause>; 4]>,
     pause_changed: AtomicBool,
     misconf: Mutex<String>,
 }
@@ -91,7 +93,7 @@ impl Gate {
             reign: AtomicU64::new(0),
             lease_until_ms: AtomicU64::new(u64::MAX),
             good_replicas: AtomicU32::new(0),
-            pauses: Mutex::new([None; 3]),
+            pauses: Mutex::new([None; 4]),
             pause_changed: AtomicBool::new(false),
             misconf: Mutex::new(String::new()),
         }
@@ -241,7 +243,7 @@ impl Gate {
         self.publish_pauses(&pauses);
     }
 
-    fn publish_pauses(&self, pauses: &[Option<Pause>; 3]) {
+    fn publish_pauses(&self, pauses: &[Option<Pause>; 4]) {
         let mode = pauses.iter().flatten().map(|pause| pause.mode).max();
         self.set_flag(PAUSED_WRITE, mode == Some(PauseMode::Write));
         self.set_flag(PAUSED_ALL, mode == Some(PauseMode::All));
@@ -264,6 +266,18 @@ impl Gate {
             self.publish_pauses(&pauses);
         }
         pauses.iter().flatten().map(|pause| pause.mode).max()
+    }
+
+    /// The node's slots are about to have another primary, which makes the lack of a lease a matter of
+    /// milliseconds: clients wait instead of being refused.
+    pub(crate) fn is_changing_hands(&self) -> bool {
+        self.holds(PausePurpose::Failover) || self.holds(PausePurpose::Takeover)
+    }
+
+    /// Whether there is a pause of this purpose.
+    pub fn holds(&self, purpose: PausePurpose) -> bool {
+        self.has(PAUSED_WRITE | PAUSED_ALL)
+            && self.pauses.lock()[purpose as usize].is_some_and(|pause| pause.until_boot_ms > boot_ms())
     }
 
     /// When the first pause runs out: suspended clients are to be tried again then.

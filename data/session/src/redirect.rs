@@ -4,6 +4,7 @@
 //! Not here: moving of slots (ASK, TRYAGAIN), which does not exist yet.
 
 use crate::cluster_view::Placement;
+use crate::dispatch::Refusal;
 use crate::engine::Engine;
 use crate::gate::Role;
 use crate::scratch::WorkerScratch;
@@ -54,7 +55,7 @@ pub(crate) fn is_pubsub_shard(spec: &CommandSpec) -> bool {
 }
 
 impl Session {
-    /// The error line for keys that are not served here. Only called in cluster mode.
+    /// Refuses keys that are not served here, or not now. Only called in cluster mode.
     pub(crate) fn check_route(
         &self,
         engine: &Engine,
@@ -63,21 +64,29 @@ impl Session {
         route: Route,
         is_write: bool,
         is_pubsub_shard: bool,
-    ) -> Result<(), Cow<'static, str>> {
-        const DOWN: Cow<'static, str> = Cow::Borrowed("CLUSTERDOWN The cluster is down");
+    ) -> Result<(), Refusal> {
+        const DOWN: Refusal = Refusal::Redirect(Cow::Borrowed("CLUSTERDOWN The cluster is down"));
+        let refused = |line: &'static str| Err(Refusal::Redirect(Cow::Borrowed(line)));
         let is_primary = engine.gate.role() == Role::Primary;
         let has_lease = !is_primary || engine.gate.may_write_now();
         let Some(slot) = route.slot else {
             // FLUSHALL and the like name no key, but are writes all the same.
-            return if is_write && !has_lease { Err(DOWN) } else { Ok(()) };
+            return match is_write && !has_lease {
+                true if engine.gate.is_changing_hands() => Err(Refusal::Paused),
+                true => Err(DOWN),
+                false => Ok(()),
+            };
         };
         let view = w.cluster();
         let placement = view.map_or(Placement::Unassigned, |view| view.placement(slot));
         if placement == Placement::Unassigned {
-            return Err(Cow::Borrowed("CLUSTERDOWN Hash slot not served"));
+            return refused("CLUSTERDOWN Hash slot not served");
         }
         if route.is_crossing {
-            return Err(Cow::Borrowed("CROSSSLOT Keys in request don't hash to the same slot"));
+            return refused("CROSSSLOT Keys in request don't hash to the same slot");
+        }
+        if !has_lease && placement == Placement::Mine && engine.gate.is_changing_hands() {
+            return Err(Refusal::Paused);
         }
         // Without a lease this node may not serve its own slots, but it can tell who serves the others:
         // a root without data never has one.
@@ -89,7 +98,7 @@ impl Session {
             } else if !settings.cluster_allow_reads_when_down {
                 return Err(DOWN);
             } else if is_write {
-                return Err(Cow::Borrowed("CLUSTERDOWN The cluster is down and only accepts read commands"));
+                return refused("CLUSTERDOWN The cluster is down and only accepts read commands");
             }
         }
         let is_served = match placement {
@@ -101,6 +110,6 @@ impl Session {
             return Ok(());
         }
         let line = view.map(|view| view.moved(slot, settings.cluster_preferred_endpoint_type, self.shared.is_tls));
-        Err(Cow::Owned(line.unwrap_or_default()))
+        Err(Refusal::Redirect(Cow::Owned(line.unwrap_or_default())))
     }
 }

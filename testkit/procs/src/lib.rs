@@ -8,11 +8,13 @@
 pub mod client;
 pub mod cluster;
 pub mod gap;
+pub mod load;
 pub mod node;
 pub mod peers;
 pub mod wait;
 
 pub use client::Client;
 pub use cluster::Cluster;
+pub use load::{Load, LoadPlan, LoadReport};
 pub use node::{Node, Software};
 pub use wait::eventually;

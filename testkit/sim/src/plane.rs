@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pando_agent::{DataPlane, DataStatus};
+use pando_env::BoxFuture;
 use pando_topology::{ClusterMap, NodeId, Role, ShardId, TopologyVersion};
 
 /// What one process knows; lost when it crashes.
@@ -92,6 +93,15 @@ impl DataPlane for FakePlane {
 
     fn publish(&self, _channel: &[u8], message: &[u8], _sharded: bool) {
         self.state().published.push(message.to_vec());
+    }
+
+    fn reached(&self, offset: u64) -> BoxFuture<'static, ()> {
+        let plane = self.clone();
+        Box::pin(async move {
+            while plane.state().offset < offset {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        })
     }
 
     fn pause_writes(&self, until_boottime_ms: Option<u64>) {

@@ -7,10 +7,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pando_agent::{DataPlane, DataStatus};
-use pando_session::{ClusterView, PauseMode, PausePurpose, Role};
+use pando_env::BoxFuture;
+use pando_session::{ClusterView, PauseMode, PausePurpose, Role, boot_ms};
 use pando_topology::{ClusterMap, NodeId, Slot};
 
 use super::runtime::ClusterRuntime;
+
+/// How long clients of a new primary wait for its lease before they are told that it has none.
+const TAKEOVER_WAIT_MS: u64 = 1000;
 
 /// The engine and the replication of this process, as the agent sees them.
 pub struct ServerDataPlane {
@@ -36,8 +40,12 @@ impl ServerDataPlane {
         Self { runtime, current: Mutex::new(Following::Undecided) }
     }
 
-    fn follow(&self, view: &ClusterView) {
-        let next = following(view);
+    fn is_following(&self) -> bool {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*current, Following::Primary(..))
+    }
+
+    fn follow(&self, next: Following) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if *current == next {
             return;
@@ -79,12 +87,24 @@ impl DataPlane for ServerDataPlane {
         let engine = self.runtime.engine();
         let old = engine.cluster.load_full();
         let view = Arc::new(ClusterView::new(map, me));
+        let becomes = following(&view);
+        if becomes == Following::Itself && self.is_following() {
+            // Before the map says that this node serves its slots: redirected clients come at once, and
+            // the lease is a few messages away.
+            engine.gate.pause(PausePurpose::Takeover, PauseMode::Write, boot_ms() + TAKEOVER_WAIT_MS);
+            self.follow(becomes);
+            engine.set_cluster(Some(Arc::clone(&view)));
+        } else {
+            engine.set_cluster(Some(Arc::clone(&view)));
+            self.follow(becomes);
+        }
+        if view.my_shard.is_none() || !view.is_primary {
+            engine.unpause_if_held(PausePurpose::Takeover);
+        }
         let lost: Vec<Slot> = match &old {
             Some(old) => Slot::all().filter(|&slot| old.shard_owns(slot) && !view.shard_owns(slot)).collect(),
             None => Vec::new(),
         };
-        engine.set_cluster(Some(Arc::clone(&view)));
-        self.follow(&view);
         if !lost.is_empty() {
             engine.slots_lost(&lost);
         }
@@ -94,6 +114,9 @@ impl DataPlane for ServerDataPlane {
         let engine = self.runtime.engine();
         let gate = &engine.gate;
         gate.set_lease_until(until_boottime_ms);
+        if until_boottime_ms > boot_ms() {
+            engine.unpause_if_held(PausePurpose::Takeover);
+        }
         if gate.cluster_ok() != cluster_ok {
             tracing::info!("Cluster state changed: {}", if cluster_ok { "ok" } else { "fail" });
             engine.set_cluster_ok(cluster_ok);
@@ -114,6 +137,16 @@ impl DataPlane for ServerDataPlane {
 
     fn publish(&self, channel: &[u8], message: &[u8], sharded: bool) {
         self.runtime.engine().deliver(channel, message, sharded);
+    }
+
+    fn reached(&self, offset: u64) -> BoxFuture<'static, ()> {
+        let log = self.runtime.server().map(|server| server.replication.inner().log().clone());
+        Box::pin(async move {
+            match log {
+                Some(log) => log.reached(offset).await,
+                None => std::future::pending().await,
+            }
+        })
     }
 
     fn pause_writes(&self, until_boottime_ms: Option<u64>) {
