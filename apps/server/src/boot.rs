@@ -6,9 +6,10 @@ use crate::apply::{RESERVED_FILES, session_settings};
 use crate::config::load::{Invocation, Loaded, VALKEY_VERSION, from_args};
 use crate::config::{Config, Values};
 use crate::cron::Alarm;
+use crate::ending::{EndFlags, Ending};
 use crate::net::mailbox::{Mailboxes, WorkerMessage};
 use crate::replication::ReplicationSide;
-use crate::server::{Ending, ProcessHost, Rates, Server};
+use crate::server::{ProcessHost, Rates, Server};
 use crate::worker::Worker;
 use crate::{commands, cron, evictor, logging, os};
 use pando_keyspace::KeyspaceConfig;
@@ -287,17 +288,20 @@ fn serve(loaded: Loaded) -> Result<(), StartError> {
     // Never joined: it waits for signals until the process ends.
     std::thread::spawn(move || {
         loop {
-            let name = match signals.wait() {
-                libc::SIGTERM => "SIGTERM",
-                libc::SIGINT => "SIGINT",
+            let (name, directive) = match signals.wait() {
+                libc::SIGTERM => ("SIGTERM", "shutdown-on-sigterm"),
+                libc::SIGINT => ("SIGINT", "shutdown-on-sigint"),
                 _ => continue,
             };
             tracing::info!("Received {name} scheduling shutdown...");
-            server.ending.request("User requested shutdown...");
+            let is_first = server.ending.request(EndFlags::of(server.config.values().named(directive)));
+            if !is_first && name == "SIGINT" {
+                tracing::warn!("You insist... exiting now.");
+                std::process::exit(1);
+            }
         }
     });
-    let why = running.server.ending.wait();
-    tracing::info!("{why}");
+    running.server.ending.wait(&running.server);
     running.stop();
     if let Some(path) = pidfile {
         tracing::info!("Removing the pid file.");

@@ -17,6 +17,7 @@ mod commands;
 pub mod config;
 mod cron;
 mod defrag;
+mod ending;
 mod evictor;
 mod info;
 mod logging;

@@ -8,7 +8,7 @@ use crate::replication::ReplicationSide;
 use crate::worker::{NetStats, NetTotals};
 use pando_keyspace::Garbage;
 use pando_session::{ClientId, ClientKind, Engine, HandOff, Host};
-use parking_lot::{Condvar, Mutex, RwLock};
+use parking_lot::{Mutex, RwLock};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -29,32 +29,6 @@ pub struct HandedOff {
     pub input: Vec<u8>,
     /// Replies that come before anything else.
     pub unsent: Vec<u8>,
-}
-
-/// How the server is told to end.
-#[derive(Debug, Default)]
-pub struct Ending {
-    requested: Mutex<Option<String>>,
-    changed: Condvar,
-}
-
-impl Ending {
-    /// Asks for the end; the text says by whom, for the log.
-    pub fn request(&self, by: &str) {
-        self.requested.lock().get_or_insert_with(|| by.to_owned());
-        self.changed.notify_all();
-    }
-
-    /// Waits for it.
-    pub fn wait(&self) -> String {
-        let mut requested = self.requested.lock();
-        loop {
-            if let Some(by) = &*requested {
-                return by.clone();
-            }
-            self.changed.wait(&mut requested);
-        }
-    }
 }
 
 /// Rates of the last seconds, sampled by the cron thread.
@@ -96,8 +70,8 @@ pub struct Server {
     pub started: Instant,
     /// The same as unix seconds.
     pub started_unix_s: u64,
-    /// See `Ending`.
-    pub ending: Ending,
+    /// How it is told to end.
+    pub ending: crate::ending::Ending,
     /// See `Rates`.
     pub rates: Rates,
     /// Does the cron thread delete expired keys? DEBUG SET-ACTIVE-EXPIRE.

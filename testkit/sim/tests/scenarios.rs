@@ -208,13 +208,14 @@ fn shards_that_see_each_other_go_on_without_roots() {
     whole_again(&mut world);
 }
 
-#[test]
-fn a_planned_failover_loses_no_write() {
-    let mut world = World::new(16, 6);
+/// A shard moves from host 0 to host 3 by this request to `asked`, and nothing that was acknowledged is lost.
+fn moves_and_loses_nothing(seed: u64, asked: usize, request: Request, disturb: fn(&mut World<'_>)) -> u64 {
+    let mut world = World::new(seed, 6);
     world.form(3);
     world.run_ms(500);
     let start = world.now_ms();
-    let answer = world.ask(3, Request::Failover(FailoverMode::Planned));
+    let answer = world.ask(asked, request);
+    disturb(&mut world);
     let mut acknowledged = 0;
     let is_done = world.until(10_000, |world| {
         if world.writer_of(slot(0, 3)) == Some(0) {
@@ -223,10 +224,39 @@ fn a_planned_failover_loses_no_write() {
         world.writer_of(slot(0, 3)) == Some(3)
     });
     world.assert_safe();
-    assert!(is_done, "{:?} {}", answer.lock(), world.describe());
-    println!("planned failover: {} ms", world.now_ms() - start);
-    assert!(world.plane(3).state().offset >= acknowledged, "{acknowledged} were acknowledged");
+    assert!(is_done, "seed {seed}: {:?} {}", answer.lock(), world.describe());
+    let took = world.now_ms() - start;
+    assert!(world.plane(3).state().offset >= acknowledged, "seed {seed}: {acknowledged} were acknowledged");
     whole_again(&mut world);
+    took
+}
+
+#[test]
+fn a_planned_failover_loses_no_write() {
+    let took = moves_and_loses_nothing(16, 3, Request::Failover(FailoverMode::Planned), |_| {});
+    println!("planned failover: {took} ms");
+}
+
+#[test]
+fn a_primary_that_ends_hands_over_and_loses_no_write() {
+    for seed in 80..84 {
+        let request = Request::HandOver(std::time::Duration::from_secs(5));
+        let took = moves_and_loses_nothing(seed, 0, request, |_| {});
+        println!("handed over: {took} ms");
+    }
+}
+
+#[test]
+fn a_primary_that_dies_while_it_hands_over_is_replaced() {
+    for seed in 90..98 {
+        let request = Request::HandOver(std::time::Duration::from_secs(5));
+        moves_and_loses_nothing(seed, 0, request, |world| {
+            world.run_ms(world.now_ms() % 40);
+            if world.writer_of(slot(0, 3)) != Some(3) {
+                world.crash(0);
+            }
+        });
+    }
 }
 
 #[test]
