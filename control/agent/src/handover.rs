@@ -41,6 +41,9 @@ const CATCH_UP: Duration = Duration::from_secs(5);
 /// How long the leading root is looked for.
 const FIND_LEADER: Duration = Duration::from_secs(2);
 
+/// How long a primary that ends waits before it asks replicas again that cannot take over yet.
+const HEIR_STEP: Duration = Duration::from_millis(50);
+
 /// How long a planned failover waits for the first replica of the new primary.
 const BACKED_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -206,36 +209,43 @@ impl Flow {
             _ => return Ok(Answer::Ok),
         };
         let mut why = "ERR No replica can take over".to_owned();
-        for heir in self.heirs(&view, &shard).await {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            tracing::info!(node = %heir.id, "handing this node's slots over");
-            let call = Call::TakeOver { shard: shard.id, epoch: shard.epoch };
-            let Ok(line) = Line::open(&self.env, view.identity, &address_of(&heir), CALL_LIMIT).await else { continue };
-            let answer = line.call(&call, left).await;
-            if self.view().map.role_of(&me) != Some(Role::Primary) {
-                return Ok(Answer::Ok);
-            }
-            match answer {
-                Ok(Reply::TakenOver) => {
-                    // The new primary has its map; this node's is on its way.
-                    self.until(deadline, |view| view.map.role_of(&me) != Some(Role::Primary)).await;
-                    return Ok(Answer::Ok);
+        let is_there = |id: &NodeId| view.map.node(id).is_some_and(is_eligible);
+        while shard.replicas.iter().any(is_there) && Instant::now() < deadline {
+            for heir in self.heirs(&view, &shard).await {
+                match self.hand_to(&view, &shard, &heir, deadline).await {
+                    Ok(()) => return Ok(Answer::Ok),
+                    Err(text) => why = text,
                 }
-                Ok(Reply::Refused(text) | Reply::Busy(text)) => why = text,
-                Ok(_) | Err(_) => {}
             }
+            // One that has just started is bound for a lease, or still synchronizes.
+            tokio::time::sleep(HEIR_STEP).await;
         }
         Err(why)
+    }
+
+    async fn hand_to(&self, view: &View, shard: &Shard, heir: &Node, deadline: Instant) -> Result<(), String> {
+        tracing::info!(node = %heir.id, "handing this node's slots over");
+        let me = view.identity.node;
+        let call = Call::TakeOver { shard: shard.id, epoch: shard.epoch };
+        let line = Line::open(&self.env, view.identity, &address_of(heir), CALL_LIMIT).await;
+        let line = line.map_err(|error| format!("ERR {error}"))?;
+        let answer = line.call(&call, deadline.saturating_duration_since(Instant::now())).await;
+        if let Ok(Reply::TakenOver) = answer {
+            // The new primary has its map; this node's is on its way.
+            self.until(deadline, |view| view.map.role_of(&me) != Some(Role::Primary)).await;
+        }
+        match answer {
+            _ if self.view().map.role_of(&me) != Some(Role::Primary) => Ok(()),
+            Ok(Reply::Refused(text) | Reply::Busy(text)) => Err(text),
+            Ok(_) | Err(_) => Err("ERR The replica does not answer".into()),
+        }
     }
 
     /// The replicas that could take over, best first.
     async fn heirs(&self, view: &View, shard: &Shard) -> Vec<Node> {
         let mut asked = JoinSet::new();
         for id in &shard.replicas {
-            let node = view.map.node(id).filter(|node| !node.failed && !node.no_failover && node.replica_priority > 0);
+            let node = view.map.node(id).filter(|node| is_eligible(node));
             let Some(node) = node.cloned() else { continue };
             let (env, identity) = (self.env.clone(), view.identity);
             asked.spawn(async move {
@@ -272,6 +282,10 @@ impl Flow {
             Err(text) => Reply::Refused(text),
         }
     }
+}
+
+fn is_eligible(node: &Node) -> bool {
+    !node.failed && !node.no_failover && node.replica_priority > 0
 }
 
 fn address_of(node: &Node) -> Address {
