@@ -224,9 +224,15 @@ impl World {
             p.lease.poll(now, &p.promise)
         };
         let map = self.history[p.root_at].clone();
-        let again: Vec<(usize, Ack)> = (p.waiting.iter())
-            .filter_map(|beat| Some((number(&beat.node), p.ledger.reconsider(now, beat, &map)?)))
-            .collect();
+        let mut again: Vec<(usize, Ack)> = Vec::new();
+        let ledger = &mut p.ledger;
+        p.waiting.retain(|beat| match ledger.reconsider(now, beat, &map) {
+            Some(ack) => {
+                again.push((number(&beat.node), ack));
+                false
+            }
+            None => true,
+        });
         for (to, ack) in again {
             self.send(n, to, Message::Ack(ack));
         }
@@ -251,8 +257,10 @@ impl World {
                 Message::Beat(beat) => {
                     let map = self.history[p.root_at].clone();
                     p.waiting.retain(|old| old.node != beat.node);
-                    p.waiting.push(beat.clone());
                     if let Some(ack) = p.ledger.on_heartbeat(now, &beat, &map) {
+                        if ack.granted.is_none() && beat.claim.is_some() {
+                            p.waiting.push(beat.clone());
+                        }
                         self.send(to, sender(&beat.node), Message::Ack(ack));
                     }
                 }
