@@ -128,6 +128,14 @@ impl Run {
         records.join("; ")
     }
 
+    /// Runs lines and compares what each logs and announces: line, log records, events.
+    pub(crate) fn check(&mut self, steps: &[(&str, &str, &str)]) {
+        for (line, log, events) in steps {
+            let reply = self.run(line);
+            assert_eq!((self.log().as_str(), self.events().as_str()), (*log, *events), "{line} -> {reply}");
+        }
+    }
+
     /// Events of the last command: `set a, expire a`, with `db:` ahead of keys of other databases. Without `new` and
     /// `keymiss`, which are off unless asked for by name.
     pub(crate) fn events(&self) -> String {

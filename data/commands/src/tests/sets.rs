@@ -52,11 +52,7 @@ const STEPS: &[(&str, &str, &str)] = &[
 
 #[test]
 fn log_records_and_events() {
-    let mut run = Run::new();
-    for (line, log, events) in STEPS {
-        let reply = run.run(line);
-        assert_eq!((run.log().as_str(), run.events().as_str()), (*log, *events), "{line} -> {reply}");
-    }
+    Run::new().check(STEPS);
 }
 
 #[test]
