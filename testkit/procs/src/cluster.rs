@@ -34,6 +34,11 @@ pub struct NodeLine {
 }
 
 impl NodeLine {
+    /// The lines of a CLUSTER NODES reply.
+    pub fn parse_all(text: &str) -> Vec<Self> {
+        text.lines().filter_map(parse_line).collect()
+    }
+
     /// Whether the line has this flag (`master`, `slave`, `fail` …).
     pub fn is(&self, flag: &str) -> bool {
         self.flags.iter().any(|each| each == flag)
@@ -115,7 +120,7 @@ impl Cluster {
         if text.starts_with('-') {
             return Err(text);
         }
-        Ok(text.lines().filter_map(parse_line).collect())
+        Ok(NodeLine::parse_all(&text))
     }
 
     /// The index of the node with this client port.

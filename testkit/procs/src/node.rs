@@ -78,14 +78,26 @@ impl Node {
     /// # Errors
     /// As [`Self::start`].
     pub fn start_at(software: Software, port: u16, dir: PathBuf, args: &[&str]) -> Result<Self, String> {
-        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let child = spawn(software, port, &dir, &args)?;
-        let mut node = Self { software, port, dir, child, args, stopped: false };
+        let mut node = Self::launch(software, port, dir, args)?;
         node.wait_ready()?;
         Ok(node)
     }
 
-    fn wait_ready(&mut self) -> Result<(), String> {
+    /// As [`Self::start_at`], without waiting until it answers: many can be launched at once.
+    ///
+    /// # Errors
+    /// When the process cannot be started.
+    pub fn launch(software: Software, port: u16, dir: PathBuf, args: &[&str]) -> Result<Self, String> {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let child = spawn(software, port, &dir, &args)?;
+        Ok(Self { software, port, dir, child, args, stopped: false })
+    }
+
+    /// Waits until it answers PING.
+    ///
+    /// # Errors
+    /// The end of its log, when it does not within 20 seconds.
+    pub fn wait_ready(&mut self) -> Result<(), String> {
         let port = self.port;
         eventually(Duration::from_secs(20), "server start", || {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -117,6 +129,11 @@ impl Node {
         self.resume();
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// kill -9 without waiting: several can be killed at one moment. [`Self::kill`] or a restart follows.
+    pub fn kill_now(&self) {
+        self.signal(libc::SIGKILL);
     }
 
     /// SIGTERM without waiting.
