@@ -102,10 +102,17 @@ fn replace_now(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut temp = path.as_os_str().to_owned();
     temp.push(".tmp");
     let temp = PathBuf::from(temp);
-    let mut file = File::create(&temp)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temp, path)?;
+    let write = || {
+        let mut file = File::create(&temp)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temp, path)
+    };
+    if let Err(error) = write() {
+        // On a full disk a piece of the new file would keep the room that the next try needs.
+        fs::remove_file(&temp).ok();
+        return Err(error);
+    }
     match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => sync_dir_now(dir),
         _ => sync_dir_now(Path::new(".")),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pando_raft::RootAddress;
 use pando_root_state::{Command, JoinShard};
-use pando_topology::{ClusterId, ClusterMap, ShardId};
+use pando_topology::{ClusterId, ClusterMap, Incarnation, ShardId};
 use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant};
@@ -29,7 +29,7 @@ impl Driver {
         if self.state.cluster == NO_CLUSTER {
             self.found_island().await.map_err(AgentError::Raft)?;
         } else {
-            self.start_group(false).await.map_err(AgentError::Raft)?;
+            self.start_group_as_is().await.map_err(AgentError::Raft)?;
             if self.state.is_founding {
                 tokio::spawn(self.flow().found());
             }
@@ -146,31 +146,42 @@ impl Driver {
 
     /// Starts this node's member of the root group, if it may be a root. `is_new`: its folder is new,
     /// so no process before this one can have promised anything as a root of this cluster.
-    async fn start_group(&mut self, is_new: bool) -> Result<(), String> {
+    pub async fn start_group(&mut self, is_new: bool) -> Result<(), String> {
         if !self.config.roles.root {
             return Ok(());
         }
-        let group = Group::start(GroupConfig {
-            env: self.env.clone(),
-            dir: self.file.root_dir(self.state.root_files),
-            identity: self.identity(),
-            lease_ms: self.config.lease_ms,
-            view: self.view.subscribe(),
-        })
-        .await?;
+        let group = Group::start(self.group_config()).await.map_err(|error| error.text)?;
         if self.state.is_founding {
             let host = self.state.host.clone();
             let address = RootAddress { node: self.state.node, host, port: self.config.cluster_port };
             group.initialize(address).await?;
         }
-        self.root = Some(RootSide::new(&self.env, &self.config, &self.state, is_new));
+        self.adopt_group(group, is_new);
+        Ok(())
+    }
+
+    pub fn group_config(&self) -> GroupConfig {
+        GroupConfig {
+            env: self.env.clone(),
+            dir: self.file.root_dir(self.state.root_files),
+            identity: self.identity(),
+            lease_ms: self.config.lease_ms,
+            view: self.view.subscribe(),
+            is_only_voter: !self.can_be_replaced_as_root(),
+        }
+    }
+
+    /// From here on this node has a member of the root group. `is_new`: see `start_group`.
+    pub fn adopt_group(&mut self, group: Group, is_new: bool) {
+        // A holder must be able to tell this ledger from the one that it has a promise of.
+        let incarnation = Incarnation(self.state.incarnation.0 + self.reopened);
+        self.root = Some(RootSide::new(&self.env, &self.config, self.state.node, incarnation, is_new));
         let events = self.events.clone();
         let watched = group.clone().watch(move || events.send(Event::RootsChanged).is_ok());
         self.group_watch = Some(tokio::spawn(watched));
         self.group = Some(group);
         self.update_view();
         self.on_roots_changed();
-        Ok(())
     }
 
     /// Stops being a root, and forgets what it knew as one.

@@ -55,6 +55,8 @@ pub(crate) struct Driver {
     pub root: Option<RootSide>,
     pub group: Option<Group>,
     pub group_watch: Option<JoinHandle<()>>,
+    /// How often this process has started its member again, see `repair`.
+    pub reopened: u64,
     /// Foreign nodes whose join this node is proposing right now.
     pub absorbing: Arc<()>,
     pub reach: Reach,
@@ -123,6 +125,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         root: None,
         group: None,
         group_watch: None,
+        reopened: 0,
         inbound: BTreeMap::new(),
         absorbing: Arc::new(()),
         reach: Reach::default(),
@@ -232,6 +235,7 @@ impl Driver {
             }
             Event::RootsChanged => self.on_roots_changed(),
             Event::Decided => self.on_decided(),
+            Event::GroupOpened(reopened) => self.on_group_opened(reopened).await,
             Event::VotersChecked => self.on_voters_checked(),
             Event::CaughtUp => self.on_caught_up(),
             Event::Stored(version) => self.on_stored(version),
@@ -477,29 +481,45 @@ async fn tick_only(driver: &mut Driver, events: &mut mpsc::UnboundedReceiver<Eve
     }
 }
 
-/// Writes states in order; of several that wait only the last, because each holds everything.
+/// How long to wait before a state that could not be written is tried again.
+const STORE_RETRY: Duration = Duration::from_millis(500);
+
+/// Writes states in order; of several that wait only the last, because each holds everything. What could
+/// not be written is tried again: a new primary waits for its map to be durable.
 async fn write_states(file: StateFile, mut stores: mpsc::UnboundedReceiver<Store>, events: Events) {
-    while let Some((mut state, done)) = stores.recv().await {
+    let mut failed: Option<NodeState> = None;
+    loop {
+        let next = match failed.take() {
+            None => stores.recv().await,
+            Some(state) => match tokio::time::timeout(STORE_RETRY, stores.recv()).await {
+                Ok(next) => next,
+                Err(_) => Some((state, None)),
+            },
+        };
+        let Some((mut state, done)) = next else { return };
         let mut waiting: Vec<_> = done.into_iter().collect();
         while let Ok((newer, done)) = stores.try_recv() {
             state = newer;
             waiting.extend(done);
         }
         let result = file.store(&state).await;
-        if result.is_ok()
-            && let Some(map) = &state.map
-        {
-            events.send(Event::Stored(map.version())).ok();
-        }
-        if let Err(error) = &result {
-            tracing::error!(%error, path = %file.path().display(), "cannot write the node's state");
-        }
         for done in waiting {
             let copy = match &result {
                 Ok(()) => Ok(()),
                 Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
             };
             done.send(copy).ok();
+        }
+        match result {
+            Ok(()) => {
+                if let Some(map) = &state.map {
+                    events.send(Event::Stored(map.version())).ok();
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, path = %file.path().display(), "cannot write the node's state");
+                failed = Some(state);
+            }
         }
     }
 }

@@ -4,11 +4,12 @@
 
 use std::net::IpAddr;
 
-use pando_topology::{Incarnation, NodeId, TopologyVersion};
+use pando_topology::{ClusterId, Incarnation, NodeId, TopologyVersion};
 use pando_wire::messages::{Call, Message};
 use pando_wire::{Conn, Header, Hello};
 use tokio::sync::oneshot;
 
+use crate::group::{Group, GroupError};
 use crate::net::{Address, ConnId, LinkKey};
 use crate::node_state::JoinIntent;
 
@@ -40,10 +41,21 @@ pub(crate) enum Event {
     CaughtUp,
     /// The state file has this version of the map.
     Stored(TopologyVersion),
+    /// The member of the root group that had stopped was started again, or could not be.
+    GroupOpened(Reopened),
     /// The voters were looked after; the next look may begin.
     VotersChecked,
     /// A request's flow wants a change of the node's own state; answered when it is durable.
     Change(Change, oneshot::Sender<Result<(), String>>),
+}
+
+/// What came of starting a member again.
+pub(crate) struct Reopened {
+    /// The cluster of the node when it was begun,
+    pub cluster: ClusterId,
+    /// and the number of its folder.
+    pub files: u64,
+    pub result: Result<Group, GroupError>,
 }
 
 /// Changes that flows ask for.

@@ -28,6 +28,17 @@ pub(crate) struct GroupConfig {
     pub lease_ms: u64,
     /// Where the present addresses of nodes are found.
     pub view: watch::Receiver<View>,
+    /// This node is the only voter: see [`RaftConfig::loses_damaged_end`].
+    pub is_only_voter: bool,
+}
+
+/// Why a member could not be started.
+#[derive(Debug)]
+pub(crate) struct GroupError {
+    /// For people.
+    pub text: String,
+    /// Its files are there and cannot be used: to try again is in vain.
+    pub is_damage: bool,
 }
 
 /// A running member. Clones share it.
@@ -37,8 +48,9 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    pub async fn start(config: GroupConfig) -> Result<Self, String> {
+    pub async fn start(config: GroupConfig) -> Result<Self, GroupError> {
         let mut raft = RaftConfig::new(config.dir, config.identity);
+        raft.loses_damaged_end = config.is_only_voter;
         // Elections must be over well before leases are.
         if config.lease_ms < 1000 {
             raft.heartbeat_ms = 30;
@@ -53,7 +65,7 @@ impl Group {
         }));
         match Raft::start(raft, &config.env).await {
             Ok(raft) => Ok(Self { raft }),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(GroupError { text: error.to_string(), is_damage: error.is_damage() }),
         }
     }
 

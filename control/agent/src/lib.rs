@@ -19,6 +19,7 @@ mod links;
 mod net;
 mod node_state;
 mod reach;
+mod repair;
 mod requests;
 mod root_side;
 

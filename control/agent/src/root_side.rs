@@ -9,7 +9,7 @@ use pando_env::Env;
 use pando_liveness::{Ack, Evidence, Heartbeat, ProofOfDeath, RootLedger, RootReport, Verdict};
 use pando_raft::RootAddress;
 use pando_root_state::{Command, Proposal, RequestId, RootStep, desired_voters, next_root_step};
-use pando_topology::{NodeId, TopologyVersion};
+use pando_topology::{Incarnation, NodeId, TopologyVersion};
 use pando_wire::Conn;
 use pando_wire::messages::Message;
 
@@ -18,7 +18,6 @@ use crate::driver::{Driver, heartbeat_ms};
 use crate::event::Event;
 use crate::feed::Feed;
 use crate::net::{self, ConnId, LinkKind};
-use crate::node_state::NodeState;
 
 /// A voter that is away for so many leases is replaced. Most come back sooner: a restart should not
 /// change the roots twice.
@@ -45,13 +44,13 @@ pub(crate) struct RootSide {
 
 impl RootSide {
     /// `is_new`: see `Driver::start_group`.
-    pub fn new(env: &Env, config: &AgentConfig, state: &NodeState, is_new: bool) -> Self {
+    pub fn new(env: &Env, config: &AgentConfig, node: NodeId, incarnation: Incarnation, is_new: bool) -> Self {
         let now = env.clock.now_ms();
         // The wait of a restarted root is for what its predecessor may have promised. Without a
         // predecessor it is over.
         let started = if is_new { now.saturating_sub(config.lease_ms) } else { now };
         Self {
-            ledger: RootLedger::new(state.node, state.incarnation, config.lease_ms, started),
+            ledger: RootLedger::new(node, incarnation, config.lease_ms, started),
             // A few reports may be late; an isolated root's must not count for long.
             evidence: Evidence::new(6 * heartbeat_ms(config.lease_ms)),
             feed: Feed::default(),
@@ -216,11 +215,7 @@ impl Driver {
         let Some(group) = &self.group else { return };
         if let Some(reason) = group.status().stopped {
             // A root that cannot keep its log must not keep promises by it either.
-            tracing::error!(reason, "this node's member of the root group has stopped");
-            self.root = None;
-            self.group = None;
-            self.update_view();
-            return;
+            return self.on_group_stopped(&reason);
         }
         let map = group.map();
         // An idle member's map is empty; the node follows the roots then.

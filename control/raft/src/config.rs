@@ -20,6 +20,8 @@ pub struct RaftConfig {
     pub dir: PathBuf,
     /// This process: cluster, node, incarnation.
     pub identity: Identity,
+    /// No other root has this one's log: start even if the end of it is damaged, and lose that.
+    pub loses_damaged_end: bool,
     /// Present addresses of nodes; the membership's addresses are used where it knows none.
     pub resolver: Option<Resolver>,
     /// The leader's heartbeat.
@@ -54,6 +56,7 @@ impl RaftConfig {
         RaftConfig {
             dir,
             identity,
+            loses_damaged_end: false,
             resolver: None,
             heartbeat_ms: 50,
             election_min_ms: 150,

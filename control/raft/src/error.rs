@@ -19,6 +19,13 @@ pub enum StartError {
     Fatal(String),
 }
 
+impl StartError {
+    /// The files are there and cannot be used, now or later; to be told from a disk that is full.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, StartError::Storage(error) if error.kind() == io::ErrorKind::InvalidData)
+    }
+}
+
 /// Why a proposal was not confirmed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum ProposeError {

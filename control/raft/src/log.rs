@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::VoterId;
 use crate::log_writer::{FileSize, LogWriter, Notify, Order};
-use crate::record::{self, LogState, Owner};
+use crate::record::{self, End, LogState, Owner};
 use crate::types::{Entry, LogId, Types, Vote};
 
 /// Name of the log file in the folder.
@@ -48,8 +48,21 @@ struct Shared {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes one with a new voter id.
-    pub async fn open(env: &Env, dir: &Path, cluster: ClusterId, limits: Limits) -> io::Result<Log> {
+    /// Opens the log in `dir`, or makes one with a new voter id. An existing file is written anew, so
+    /// that what this process builds on is on the disk even if a sync of an earlier one has failed.
+    ///
+    /// A torn last batch is cut: nobody was told that it is durable. One that is there and damaged may have
+    /// been, so it is an error, unless `loses_damaged_end`: a group of one has nobody to ask.
+    ///
+    /// # Errors
+    /// `InvalidData` if the file is damaged or of another cluster; whatever the disk says.
+    pub async fn open(
+        env: &Env,
+        dir: &Path,
+        cluster: ClusterId,
+        limits: Limits,
+        loses_damaged_end: bool,
+    ) -> io::Result<Log> {
         let path = dir.join(LOG_FILE);
         env.disk.create_dir(dir).await?;
         let bytes = match env.disk.read(&path).await {
@@ -57,25 +70,32 @@ impl Log {
             Err(e) if e.kind() == io::ErrorKind::NotFound => create(env, &path, cluster).await?,
             Err(e) => return Err(e),
         };
-        let parsed = record::parse(&bytes)?;
+        let mut parsed = record::parse(&bytes)?;
         let Some(owner) = parsed.state.owner else {
             return Err(invalid("the log of the roots does not say whose it is".to_owned()));
         };
         if owner.cluster != cluster {
             return Err(invalid(format!("the log of the roots belongs to cluster {}", owner.cluster)));
         }
-        let file = env.disk.open_append(&path).await?;
-        if parsed.good_bytes < bytes.len() as u64 {
-            tracing::warn!(
-                torn_bytes = bytes.len() as u64 - parsed.good_bytes,
-                "cutting the torn end of the log of the roots"
-            );
-            file.truncate(parsed.good_bytes).await?;
-            file.sync().await?;
+        let lost_bytes = bytes.len() as u64 - parsed.good_bytes;
+        match parsed.end {
+            End::Whole => {}
+            End::Torn => tracing::warn!(lost_bytes, "cutting the torn end of the log of the roots"),
+            End::Damaged if loses_damaged_end => {
+                tracing::error!(lost_bytes, "cutting the damaged end of the log of the roots: changes may be lost");
+            }
+            End::Damaged => {
+                let text = format!("the log of the roots is damaged at byte {}, in its end", parsed.good_bytes);
+                return Err(invalid(text));
+            }
         }
+        let file = record::put_all(&parsed.state)?;
         let size = Arc::new(FileSize::default());
-        size.bytes.store(parsed.good_bytes, Ordering::Relaxed);
-        size.entries.store(parsed.entries_written, Ordering::Relaxed);
+        size.bytes.store(file.len() as u64, Ordering::Relaxed);
+        size.entries.store(parsed.state.entries.len() as u64, Ordering::Relaxed);
+        env.disk.replace(&path, file).await?;
+        parsed.next_sequence = 1;
+        let file = env.disk.open_append(&path).await?;
         Ok(Log::start(&env.disk, path, file, parsed, owner, size, limits))
     }
 

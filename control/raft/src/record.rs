@@ -57,12 +57,23 @@ pub struct LogState {
 #[derive(Debug)]
 pub struct Parsed {
     pub state: LogState,
-    /// Length of the good part; what follows is a torn batch.
+    /// Length of the good part.
     pub good_bytes: u64,
     /// Sequence number of the next batch.
     pub next_sequence: u64,
-    /// Entry commands in the file, taken back ones included.
-    pub entries_written: u64,
+    /// What follows the good part.
+    pub end: End,
+}
+
+/// How a file ends.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum End {
+    /// With its last batch.
+    Whole,
+    /// With the beginning of a batch: it was never synced, or else it would be whole.
+    Torn,
+    /// With a batch that is complete and wrong. It may have been synced.
+    Damaged,
 }
 
 pub fn put_owner(out: &mut Vec<u8>, owner: Owner) {
@@ -165,9 +176,15 @@ fn damaged(at: u64, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the log of the roots is damaged at byte {at}: {what}"))
 }
 
-/// Reads a file. Fails if it is damaged anywhere but in its last batch.
+/// Reads a file. Fails if it is damaged anywhere but in its last batch; what is wrong with that says
+/// [`Parsed::end`].
 pub fn parse(file: &[u8]) -> io::Result<Parsed> {
-    let mut parsed = Parsed { state: LogState::default(), good_bytes: 0, next_sequence: 0, entries_written: 0 };
+    let mut parsed = Parsed {
+        state: LogState::default(),
+        good_bytes: 0,
+        next_sequence: 0,
+        end: End::Whole,
+    };
     loop {
         let at = parsed.good_bytes as usize;
         if at == file.len() {
@@ -181,6 +198,7 @@ pub fn parse(file: &[u8]) -> io::Result<Parsed> {
                 // The first batch is written with the file: it cannot be torn.
                 return Err(damaged(0, "not a log of the roots"));
             }
+            parsed.end = if is_cut_short(&file[at..]) { End::Torn } else { End::Damaged };
             return Ok(parsed);
         };
         for args in &batch.commands {
@@ -188,6 +206,20 @@ pub fn parse(file: &[u8]) -> io::Result<Parsed> {
         }
         parsed.good_bytes += batch.bytes as u64;
         parsed.next_sequence += 1;
+    }
+}
+
+/// Whether these bytes are the beginning of a batch, and nothing else.
+fn is_cut_short(end: &[u8]) -> bool {
+    let mut reader = AofReader::new();
+    reader.push(end);
+    loop {
+        match reader.next() {
+            Ok(Some(AofItem::Command { .. })) => {}
+            Ok(None) => return true,
+            // The closing line is there, so the commands before it should match it.
+            Ok(Some(AofItem::Annotation { .. } | AofItem::Blank { .. })) | Err(_) => return false,
+        }
     }
 }
 
@@ -286,7 +318,6 @@ fn apply(parsed: &mut Parsed, args: &[Vec<u8>]) -> Result<(), &'static str> {
             }
             drop(state.entries.split_off(&index));
             state.entries.insert(index, entry);
-            parsed.entries_written += 1;
         }
         [b"DEL", first, ..] => {
             let first = index_of(first).ok_or("unknown record")?;

@@ -36,7 +36,7 @@ fn path() -> PathBuf {
 }
 
 async fn open(disk: &SimDisk) -> std::io::Result<Log> {
-    Log::open(&env(disk), Path::new("/roots"), cluster_id(), LIMITS).await
+    Log::open(&env(disk), Path::new("/roots"), cluster_id(), LIMITS, false).await
 }
 
 struct Builder;
@@ -144,16 +144,32 @@ async fn a_torn_end_is_cut_and_damage_before_it_is_fatal() {
     assert!(batch_ends >= 6, "{batch_ends}");
     let last_batch =
         (0..file.len()).rev().find(|n| record::parse(&file[..*n]).is_ok_and(|p| p.good_bytes == *n as u64));
+    let last_batch = last_batch.expect("it has several");
+    let mut taken_for_torn = 0;
     for at in 0..file.len() {
         let mut damaged = file.clone();
         damaged[at] ^= 0x20;
         let result = record::parse(&damaged);
-        if at < last_batch.unwrap() {
+        if at < last_batch {
             assert!(result.is_err(), "damage at {at} was not noticed");
         } else {
-            assert_eq!(result.unwrap().good_bytes, last_batch.unwrap() as u64);
+            let parsed = result.expect("the end is judged by who opens it");
+            assert_eq!(parsed.good_bytes, last_batch as u64);
+            assert_ne!(parsed.end, record::End::Whole, "damage at {at} was not noticed");
+            taken_for_torn += usize::from(parsed.end == record::End::Torn);
         }
     }
+    // Only what looks like a longer argument or line than there is.
+    assert!(taken_for_torn <= 8, "{taken_for_torn} of {}", file.len() - last_batch);
+    for length in last_batch + 1..file.len() {
+        assert_eq!(record::parse(&file[..length]).expect("a torn end").end, record::End::Torn, "cut at {length}");
+    }
+    // A group of one starts without a damaged end, a member of a larger one does not.
+    let mut damaged = file.clone();
+    damaged[file.len() - 20] ^= 0x20;
+    disk.overwrite(&path(), damaged.clone());
+    assert_eq!(open(&disk).await.err().map(|error| error.kind()), Some(std::io::ErrorKind::InvalidData));
+    Log::open(&env(&disk), Path::new("/roots"), cluster_id(), LIMITS, true).await.unwrap();
     // A whole page of zeros in the middle.
     let mut damaged = file.clone();
     damaged[300..500].fill(0);
@@ -161,11 +177,13 @@ async fn a_torn_end_is_cut_and_damage_before_it_is_fatal() {
     assert!(open(&disk).await.is_err());
     // A torn end is cut from the file, too.
     disk.overwrite(&path(), file[..file.len() - 3].to_vec());
-    open(&disk).await.unwrap();
-    assert_eq!(disk.read(&path()).await.unwrap().len(), last_batch.unwrap());
+    let mut log = open(&disk).await.unwrap();
+    assert_eq!(log.read_vote().await.unwrap(), Some(Vote::new_committed(2, 5)), "the third vote was torn");
+    drop(log);
+    assert_eq!(record::parse(&disk.read(&path()).await.unwrap()).unwrap().end, record::End::Whole);
     // The file of another cluster is not ours.
     let other = pando_topology::ClusterId::from_bytes([9; 20]);
-    assert!(Log::open(&env(&disk), Path::new("/roots"), other, LIMITS).await.is_err());
+    assert!(Log::open(&env(&disk), Path::new("/roots"), other, LIMITS, false).await.is_err());
 }
 
 #[tokio::test]
