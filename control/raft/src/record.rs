@@ -179,12 +179,7 @@ fn damaged(at: u64, what: &str) -> io::Error {
 /// Reads a file. Fails if it is damaged anywhere but in its last batch; what is wrong with that says
 /// [`Parsed::end`].
 pub fn parse(file: &[u8]) -> io::Result<Parsed> {
-    let mut parsed = Parsed {
-        state: LogState::default(),
-        good_bytes: 0,
-        next_sequence: 0,
-        end: End::Whole,
-    };
+    let mut parsed = Parsed { state: LogState::default(), good_bytes: 0, next_sequence: 0, end: End::Whole };
     loop {
         let at = parsed.good_bytes as usize;
         if at == file.len() {
