@@ -104,7 +104,7 @@ impl Flow {
 
     /// A fresh proposal of a client.
     pub fn proposal(&self, command: Command) -> Proposal {
-        Proposal { request: RequestId(random_u128(&self.env)), command }
+        Proposal::new(RequestId(random_u128(&self.env)), command)
     }
 
     /// Asks the driver for a change of this node's own state.

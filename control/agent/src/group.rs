@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pando_env::Env;
 use pando_raft::{ProposeError, Raft, RaftConfig, ReadError, RootAddress, Status};
-use pando_root_state::{Outcome, Proposal};
+use pando_root_state::{Outcome, Proposal, Stamp};
 use pando_topology::{ClusterMap, NodeId, TopologyVersion};
 use pando_wire::{Handler, Identity};
 use tokio::sync::watch;
@@ -45,6 +45,8 @@ pub(crate) struct GroupError {
 #[derive(Clone)]
 pub(crate) struct Group {
     raft: Raft,
+    node: NodeId,
+    clock: Arc<dyn pando_env::Clock>,
 }
 
 impl Group {
@@ -57,14 +59,14 @@ impl Group {
             raft.election_min_ms = 100;
             raft.election_max_ms = 200;
         }
-        let view = config.view;
+        let (view, node, clock) = (config.view, config.identity.node, config.env.clock.clone());
         raft.resolver = Some(Arc::new(move |node: &NodeId| {
             let view = view.borrow();
             let node = view.map.node(node).filter(|node| !node.host.is_empty())?;
             Some((node.host.clone(), node.cluster_port))
         }));
         match Raft::start(raft, &config.env).await {
-            Ok(raft) => Ok(Self { raft }),
+            Ok(raft) => Ok(Self { raft, node, clock }),
             Err(error) => Err(GroupError { text: error.to_string(), is_damage: error.is_damage() }),
         }
     }
@@ -100,7 +102,9 @@ impl Group {
 
     /// Commits; `Err` names the leader if another one is known. An unknown outcome is an error, too:
     /// whoever repeats it does so with the same request id.
-    pub async fn propose(&self, proposal: Proposal) -> Result<(Outcome, TopologyVersion), Option<NodeId>> {
+    pub async fn propose(&self, mut proposal: Proposal) -> Result<(Outcome, TopologyVersion), Option<NodeId>> {
+        let term = self.raft.status().term;
+        proposal.stamp = Stamp { root: Some(self.node), term, unix_ms: self.clock.unix_ms() };
         match self.raft.propose(&proposal).await {
             Ok(done) => {
                 // The entry is applied; the map has its version or, without effect, an older one.

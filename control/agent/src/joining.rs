@@ -146,7 +146,7 @@ impl Flow {
             }
         });
         let command = Command::Join { node, shard };
-        let proposal = Proposal { request: RequestId(intent.request), command };
+        let proposal = Proposal::new(RequestId(intent.request), command);
         match self.propose(&proposal, Some(&intent.contacts), deadline).await {
             Ok((_, version)) => {
                 self.change(Change::FinishJoin(intent.clone())).await.map_err(ProposeError::Refused)?;

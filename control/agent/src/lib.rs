@@ -8,6 +8,7 @@ mod change;
 mod counters;
 mod driver;
 mod event;
+mod explain;
 mod feed;
 mod flow;
 mod following;

@@ -177,14 +177,15 @@ impl Driver {
         if root.is_deciding || !root.evidence.has_quorum(now, &map) {
             return;
         }
-        let commands = pando_failover::decide(&map, &root.evidence, now);
-        if commands.is_empty() {
+        let decisions = pando_failover::decide(&map, &root.evidence, now);
+        if decisions.is_empty() {
             return;
         }
-        tracing::info!(?commands, "decided");
         root.is_deciding = true;
-        let command = if commands.len() == 1 { commands[0].clone() } else { Command::Batch(commands) };
-        let proposal = Proposal { request: RequestId::NONE, command };
+        let roots = pando_failover::witnesses(&map);
+        crate::explain::log_decisions(&roots, &decisions);
+        let command = Command::Decide { roots, decisions };
+        let proposal = Proposal::new(RequestId::NONE, command);
         let (group, events) = (group.clone(), self.events.clone());
         tokio::spawn(async move {
             match group.propose(proposal).await {
@@ -410,7 +411,7 @@ impl Driver {
                 is_done = false;
             }
             if let Some(command) = command {
-                let proposal = Proposal { request: RequestId::NONE, command };
+                let proposal = Proposal::new(RequestId::NONE, command);
                 is_done &= group.propose(proposal).await.is_ok_and(|(outcome, _)| outcome.is_done());
             }
             if !is_done {

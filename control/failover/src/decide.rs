@@ -3,14 +3,15 @@
 //! entry of the log however many shards failed.
 
 use crate::rank::{Candidate, candidates};
+use crate::why::{why_nodes, why_shard};
 use pando_liveness::{Evidence, NodeState, Verdict};
-use pando_root_state::{Command, PromoteReason};
+use pando_root_state::{Command, Decision, PromoteReason};
 use pando_topology::{ClusterMap, NodeId, Shard};
 
-/// What to propose now, as one `Command::Batch`; empty if there is nothing to repair. Asking again
+/// What to propose now, with the evidence, as one `Command::Decide` (`witnesses` are its roots); empty if there is nothing to repair. Asking again
 /// before the last answer is applied gives the same commands again, which their guards then refuse:
 /// keep one batch under way at a time.
-pub fn decide(map: &ClusterMap, evidence: &Evidence, now_ms: u64) -> Vec<Command> {
+pub fn decide(map: &ClusterMap, evidence: &Evidence, now_ms: u64) -> Vec<Decision> {
     if !evidence.has_quorum(now_ms, map) {
         return Vec::new();
     }
@@ -26,16 +27,18 @@ pub fn decide(map: &ClusterMap, evidence: &Evidence, now_ms: u64) -> Vec<Command
     let mut commands = Vec::new();
     // Verdicts first: the promotions below see the cluster as it is after them.
     if !failed.is_empty() {
-        commands.push(Command::MarkFailed { nodes: failed });
+        let why = why_nodes(now_ms, map, evidence, &failed);
+        commands.push(Decision { command: Command::MarkFailed { nodes: failed }, why });
     }
     if !back.is_empty() {
-        commands.push(Command::ClearFailed { nodes: back });
+        let why = why_nodes(now_ms, map, evidence, &back);
+        commands.push(Decision { command: Command::ClearFailed { nodes: back }, why });
     }
     commands.extend(map.shards().values().filter_map(|shard| decide_shard(map, evidence, now_ms, shard)));
     commands
 }
 
-fn decide_shard(map: &ClusterMap, evidence: &Evidence, now_ms: u64, shard: &Shard) -> Option<Command> {
+fn decide_shard(map: &ClusterMap, evidence: &Evidence, now_ms: u64, shard: &Shard) -> Option<Decision> {
     let primary = map.node(&shard.primary)?;
     let heard = evidence.latest(now_ms, &shard.primary);
     let restarted = heard.is_some_and(|e| e.incarnation > shard.primary_incarnation);
@@ -52,16 +55,18 @@ fn decide_shard(map: &ClusterMap, evidence: &Evidence, now_ms: u64, shard: &Shar
     match best {
         Some(best) => {
             let reason = if restarted { PromoteReason::Restarted } else { PromoteReason::Failed };
-            Some(promotion(shard, &best, reason))
+            let why = why_shard(now_ms, map, evidence, shard, Some(&best.node));
+            Some(Decision { command: promotion(shard, &best, reason), why })
         }
         // Nobody can replace it: the new process may go on, once it has registered.
         None if verdict == Verdict::Alive && primary.incarnation > shard.primary_incarnation => {
-            Some(Command::ConfirmPrimary {
+            let command = Command::ConfirmPrimary {
                 shard: shard.id,
                 node: primary.id,
                 incarnation: primary.incarnation,
                 expect_epoch: shard.epoch,
-            })
+            };
+            Some(Decision { command, why: why_shard(now_ms, map, evidence, shard, None) })
         }
         None => None,
     }

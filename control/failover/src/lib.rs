@@ -15,6 +15,8 @@ mod decide;
 mod rank;
 #[cfg(test)]
 mod tests;
+mod why;
 
 pub use decide::{decide, manual_promotion};
-pub use rank::{Candidate, candidates};
+pub use rank::{Candidate, candidates, judge};
+pub use why::{is_same_refusal, opinions, seen_candidates, unrepaired, why_nodes, why_shard, witnesses};

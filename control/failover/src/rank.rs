@@ -2,6 +2,7 @@
 //! Which replicas may take over a shard, and the best first.
 
 use pando_liveness::{Evidence, Verdict};
+use pando_root_state::WhyNot;
 use pando_topology::{ClusterMap, Incarnation, NodeId, Shard, TopologyVersion};
 use std::cmp::Reverse;
 
@@ -31,15 +32,8 @@ pub fn candidates(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Sh
         .replicas
         .iter()
         .filter_map(|id| {
-            let node = map.node(id)?;
-            let heard = evidence.latest(now_ms, id)?;
-            let told = heard.status.told.filter(|t| t.shard == shard.id && t.version >= node.promotable_since)?;
-            let fit = !node.failed
-                && !node.no_failover
-                && node.replica_priority != 0
-                && heard.incarnation == node.incarnation
-                && heard.status.synced
-                && evidence.verdict(now_ms, map, id) == Verdict::Alive;
+            let candidate = judge(now_ms, map, evidence, shard, id).ok()?;
+            let (node, heard) = (map.node(id)?, evidence.latest(now_ms, id)?);
             let rank = (
                 Reverse(!primary_replid.is_empty() && heard.status.replid == primary_replid),
                 Reverse(heard.status.link_up),
@@ -48,16 +42,50 @@ pub fn candidates(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Sh
                 node.replica_priority,
                 *id,
             );
-            let candidate = Candidate {
-                node: *id,
-                incarnation: node.incarnation,
-                told_at: told.version,
-                promise_left_ms: heard.status.promise_left_ms,
-                offset: heard.status.offset,
-            };
-            fit.then_some((rank, candidate))
+            Some((rank, candidate))
         })
         .collect();
     ranked.sort_by_key(|ranked| ranked.0);
     ranked.into_iter().map(|(_, candidate)| candidate).collect()
+}
+
+/// Whether a replica may be promoted automatically, its promise aside; and if not, why.
+pub fn judge(
+    now_ms: u64,
+    map: &ClusterMap,
+    evidence: &Evidence,
+    shard: &Shard,
+    id: &NodeId,
+) -> Result<Candidate, WhyNot> {
+    let node = map.node(id).ok_or(WhyNot::Unheard)?;
+    if node.failed {
+        return Err(WhyNot::Failed);
+    }
+    let heard = evidence.latest(now_ms, id).ok_or(WhyNot::Unheard)?;
+    match evidence.verdict(now_ms, map, id) {
+        Verdict::Alive => {}
+        Verdict::Failed => return Err(WhyNot::Failed),
+        Verdict::Open => return Err(WhyNot::NotAgreed),
+    }
+    if node.no_failover {
+        return Err(WhyNot::NoFailover);
+    }
+    if node.replica_priority == 0 {
+        return Err(WhyNot::PriorityZero);
+    }
+    if heard.incarnation != node.incarnation {
+        return Err(WhyNot::Restarted);
+    }
+    if !heard.status.synced {
+        return Err(WhyNot::NotSynced);
+    }
+    let told = heard.status.told.filter(|t| t.shard == shard.id && t.version >= node.promotable_since);
+    let told = told.ok_or(WhyNot::NotTold)?;
+    Ok(Candidate {
+        node: *id,
+        incarnation: node.incarnation,
+        told_at: told.version,
+        promise_left_ms: heard.status.promise_left_ms,
+        offset: heard.status.offset,
+    })
 }

@@ -112,6 +112,11 @@ impl Case {
     }
 
     fn decide(self) -> Vec<Command> {
+        let (map, evidence) = self.known();
+        decide(&map, &evidence, NOW).into_iter().map(|decision| decision.command).collect()
+    }
+
+    fn known(self) -> (ClusterMap, Evidence) {
         let map = ClusterMap::new(self.parts).expect("a valid map");
         let mut evidence = Evidence::new(1000);
         for (root, at) in self.reports {
@@ -128,7 +133,7 @@ impl Case {
             };
             evidence.on_report(at, report);
         }
-        decide(&map, &evidence, NOW)
+        (map, evidence)
     }
 }
 

@@ -76,6 +76,17 @@ impl Evidence {
         report.nodes.get(node).map(|e| e.state)
     }
 
+    /// All that one root knows of a node, if its report is fresh.
+    pub fn seen(&self, now_ms: u64, root: &NodeId, node: &NodeId) -> Option<&NodeEvidence> {
+        let report = self.reports.get(root).filter(|r| now_ms.saturating_sub(r.received_ms) <= self.fresh_ms)?;
+        report.nodes.get(node)
+    }
+
+    /// How long ago a root last reported.
+    pub fn report_age_ms(&self, now_ms: u64, root: &NodeId) -> Option<u64> {
+        self.reports.get(root).map(|report| now_ms.saturating_sub(report.received_ms))
+    }
+
     /// The verdict over a node.
     pub fn verdict(&self, now_ms: u64, map: &ClusterMap, node: &NodeId) -> Verdict {
         let says = |root: &NodeId, opinion: fn(&NodeState) -> bool| {

@@ -188,7 +188,7 @@ impl World {
 
     fn commit(&mut self, command: Command) -> bool {
         let index = self.state.applied() + 1;
-        let applied = self.state.apply(index, &Proposal { request: RequestId::NONE, command });
+        let applied = self.state.apply(index, &Proposal::new(RequestId::NONE, command));
         self.state.check_invariants();
         if applied.delta.is_some() {
             self.history.push(Arc::new(self.state.map().clone()));

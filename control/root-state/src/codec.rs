@@ -2,14 +2,15 @@
 //! A proposal as a command that any Valkey can execute, so that the roots' log is a plain AOF:
 //!
 //! ```text
-//!   HSET metaspace:entry:<index>  kind AddSlots  request <32 hex digits>  node "<id>"  slots [[0,5460]]
+//!   HSET metaspace:entry:<index>  kind AddSlots  request <32 hex digits>  stamp {"root":…}  node "<id>"  slots [[0,5460]]
 //! ```
-//! `kind` is the name of the variant; each field of the variant is a field of the hash, its value as
+//! `kind` is the name of the variant, `stamp` says who put the entry into the log and when; each field of the variant is a field of the hash, its value as
 //! JSON, in the order of their names. The Raft adapter may add fields of its own, whose names start
 //! with `raft-`; they are ignored here. Writing an index again replaces all of it (the adapter deletes
 //! the key first when it truncates its log).
 
 use crate::command::{Command, Proposal, RequestId};
+use crate::evidence::Stamp;
 use serde_json::{Map, Value};
 
 /// Fields of other layers in the same hash start so.
@@ -39,6 +40,7 @@ pub fn encode_fields(proposal: &Proposal) -> Vec<(String, Vec<u8>)> {
     let mut fields = vec![
         ("kind".to_owned(), kind.into_bytes()),
         ("request".to_owned(), format!("{:032x}", proposal.request.0).into_bytes()),
+        ("stamp".to_owned(), to_value(&proposal.stamp).to_string().into_bytes()),
     ];
     match body {
         Value::Object(map) => {
@@ -57,6 +59,7 @@ pub fn encode_fields(proposal: &Proposal) -> Vec<(String, Vec<u8>)> {
 pub fn decode_fields<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Result<Proposal, DecodeError> {
     let malformed = |e: &dyn std::fmt::Display| DecodeError::Malformed(e.to_string());
     let (mut kind, mut request, mut body, mut commands) = (None, None, Map::new(), None);
+    let mut stamp = Stamp::default();
     for (name, value) in fields {
         let name = std::str::from_utf8(name).map_err(|e| malformed(&e))?;
         let text = std::str::from_utf8(value).map_err(|e| malformed(&e));
@@ -64,6 +67,7 @@ pub fn decode_fields<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>)
             foreign if foreign.starts_with(FOREIGN) => {}
             "kind" => kind = Some(text?.to_owned()),
             "request" => request = Some(u128::from_str_radix(text?, 16).map_err(|e| malformed(&e))?),
+            "stamp" => stamp = serde_json::from_str(text?).map_err(|e| malformed(&e))?,
             "commands" => commands = Some(serde_json::from_str(text?).map_err(|e| malformed(&e))?),
             field => {
                 let value: Value = serde_json::from_str(text?).map_err(|e| malformed(&e))?;
@@ -75,7 +79,7 @@ pub fn decode_fields<'a>(fields: impl IntoIterator<Item = (&'a [u8], &'a [u8])>)
     let body = commands.unwrap_or(Value::Object(body));
     let command: Command =
         serde_json::from_value(Value::Object(Map::from_iter([(kind, body)]))).map_err(|e| malformed(&e))?;
-    Ok(Proposal { request: RequestId(request.ok_or(DecodeError::Missing("request"))?), command })
+    Ok(Proposal { request: RequestId(request.ok_or(DecodeError::Missing("request"))?), command, stamp })
 }
 
 /// The whole AOF command for the entry at `index`.

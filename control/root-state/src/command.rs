@@ -2,6 +2,7 @@
 //! What can be proposed to the roots, and what comes back. Every variant is matched without `_` in
 //! `rules`, so a new one does not compile until it has a rule.
 
+use crate::evidence::{Decision, Stamp};
 use pando_topology::{ClusterId, Incarnation, Node, NodeId, ShardId, SlotSet, TopologyVersion};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,16 @@ pub struct Proposal {
     pub request: RequestId,
     /// What is asked.
     pub command: Command,
+    /// Set by the leading root when it puts the entry into the log.
+    #[serde(default)]
+    pub stamp: Stamp,
+}
+
+impl Proposal {
+    /// A proposal without a stamp yet.
+    pub fn new(request: RequestId, command: Command) -> Proposal {
+        Proposal { request, command, stamp: Stamp::default() }
+    }
 }
 
 /// The shard that a joining primary brings along from its island.
@@ -101,6 +112,17 @@ pub enum PromoteReason {
     Restarted,
     /// An operator asked (CLUSTER FAILOVER).
     Manual,
+}
+
+impl PromoteReason {
+    /// For people.
+    pub fn words(&self) -> &'static str {
+        match self {
+            PromoteReason::Failed => "the primary has failed",
+            PromoteReason::Restarted => "the primary was restarted",
+            PromoteReason::Manual => "asked for",
+        }
+    }
 }
 
 /// A change of the metaspace.
@@ -247,6 +269,32 @@ pub enum Command {
     SettleRoots {
         /// Version of the `SetRoots`.
         expect_since: TopologyVersion,
+    },
+    /// Changes nothing: a shard gets no other primary, and why. Kept in the history; to be proposed once
+    /// for each change of the reason.
+    Refuse {
+        /// The shard.
+        shard: ShardId,
+        /// The replica that was to be promoted, if it was a certain one.
+        node: Option<NodeId>,
+        /// In words.
+        text: String,
+    },
+    /// Changes nothing: the root that proposes it leads since this term. Kept in the history.
+    Lead {
+        /// The leading root.
+        root: NodeId,
+        /// Its term.
+        term: u64,
+        /// What it knows of the leader before, in words.
+        note: String,
+    },
+    /// Like `Batch`, with the evidence for each of the commands (none of them a batch itself).
+    Decide {
+        /// The roots whose opinions are given, in this order.
+        roots: Vec<NodeId>,
+        /// What was decided.
+        decisions: Vec<Decision>,
     },
     /// Decided in one entry, applied in order; one refusal does not stop the others.
     Batch(Vec<Command>),

@@ -17,6 +17,9 @@
 mod codec;
 mod command;
 mod draft;
+mod evidence;
+mod history;
+mod observe;
 mod roots;
 mod rules;
 mod snapshot;
@@ -26,6 +29,8 @@ mod tests;
 
 pub use codec::{DecodeError, decode_fields, encode_fields, from_argv, to_argv};
 pub use command::{Command, JoinShard, NodeInfo, Outcome, PromoteReason, Proposal, RequestId};
+pub use evidence::{CANDIDATES_MAX, Decision, NOTE_BYTES_MAX, Opinion, SeenCandidate, Stamp, Why, WhyNot};
+pub use history::{Event, History, Record, Subject, Topic};
 pub use roots::{RootStep, desired_voters, next_root_step};
 pub use snapshot::SnapshotError;
 pub use state::{Applied, REQUESTS_MAX, RootState, TOMBSTONES_MAX};

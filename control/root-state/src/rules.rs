@@ -35,8 +35,10 @@ pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
         Command::BumpEpoch { node } => bump_epoch(draft, node),
         Command::SetRoots { voters, expect_since } => set_roots(draft, voters, *expect_since),
         Command::SettleRoots { expect_since } => settle_roots(draft, *expect_since),
+        // For the history only.
+        Command::Refuse { .. } | Command::Lead { .. } => Ok(None),
         // `state::run` has taken batches apart.
-        Command::Batch(_) => Err("ERR A batch inside a rule".into()),
+        Command::Decide { .. } | Command::Batch(_) => Err("ERR A batch inside a rule".into()),
     }
 }
 

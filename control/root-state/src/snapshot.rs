@@ -7,10 +7,13 @@
 //!   metaspace:shard:<id>      one shard, JSON
 //!   metaspace:tombstones      forgotten nodes, oldest first, JSON
 //!   metaspace:requests        answered requests, oldest first, JSON
+//!   metaspace:history:<id>    what was decided about a shard, a node (`<id>:node`) or the roots (`roots`), JSON
+//!   metaspace:gone            shards and nodes with a history that are not in the cluster any more, JSON
 //! ```
 
 use crate::codec::to_value;
 use crate::command::{Outcome, RequestId};
+use crate::history::{History, Record, Subject};
 use crate::state::RootState;
 use pando_topology::{ClusterId, ClusterMap, MapError, MapParts, Node, NodeId, RootSet, Shard, TopologyVersion};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -75,6 +78,13 @@ impl RootState {
         ];
         pairs.extend(parts.nodes.values().map(|n| (format!("metaspace:node:{}", n.id), to_value(&**n).to_string())));
         pairs.extend(parts.shards.values().map(|s| (format!("metaspace:shard:{}", s.id), to_value(&**s).to_string())));
+        let (subjects, gone) = self.history.parts();
+        pairs.extend(
+            subjects.map(|(subject, records)| (history_key(subject), to_value(&(subject, records)).to_string())),
+        );
+        if !gone.is_empty() {
+            pairs.push(("metaspace:gone".to_owned(), to_value(gone).to_string()));
+        }
         pairs
     }
 
@@ -85,6 +95,7 @@ impl RootState {
         let (mut meta, mut nodes, mut shards) = (None, BTreeMap::new(), BTreeMap::new());
         let mut tombstones = VecDeque::new();
         let mut requests: Vec<(String, Outcome)> = Vec::new();
+        let mut history = History::default();
         for (key, value) in pairs {
             let key = String::from_utf8_lossy(key.as_ref()).into_owned();
             let value = value.as_ref();
@@ -100,6 +111,11 @@ impl RootState {
                     let shard: Shard = parse(&key, value)?;
                     shards.insert(shard.id, Arc::new(shard));
                 }
+                Some("history") => {
+                    let (subject, records): (Subject, Vec<Record>) = parse(&key, value)?;
+                    history.restore(subject, records);
+                }
+                Some("gone") => history.restore_gone(parse(&key, value)?),
                 _ => return Err(SnapshotError::Malformed { key, why: "not a key of the metaspace".into() }),
             }
         }
@@ -115,7 +131,8 @@ impl RootState {
             shards,
             roots: meta.roots,
         })?;
-        let mut state = RootState { map, applied: meta.applied, tombstones, ..RootState::new() };
+        let mut state =
+            RootState { map, applied: meta.applied, tombstones, history: Arc::new(history), ..RootState::new() };
         for (id, outcome) in requests {
             let id = u128::from_str_radix(&id, 16)
                 .map(RequestId)
@@ -124,6 +141,15 @@ impl RootState {
             state.requests.insert(id, outcome);
         }
         Ok(state)
+    }
+}
+
+fn history_key(subject: &Subject) -> String {
+    match subject {
+        Subject::Roots => "metaspace:history:roots".to_owned(),
+        Subject::Shard(id) => format!("metaspace:history:{id}"),
+        // A shard may have the id of a node: both are random, or made by tests.
+        Subject::Node(id) => format!("metaspace:history:{id}:node"),
     }
 }
 

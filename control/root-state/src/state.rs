@@ -5,9 +5,13 @@
 
 use crate::command::{Command, Outcome, Proposal, RequestId};
 use crate::draft::Draft;
+use crate::evidence::Why;
+use crate::history::{History, Record, Subject};
+use crate::observe::{self, Entry};
 use crate::rules;
-use pando_topology::{ClusterId, ClusterMap, Delta, NodeId, TopologyVersion};
+use pando_topology::{Change, ClusterId, ClusterMap, Delta, NodeId, TopologyVersion};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// How many answered requests are remembered. A proposer retries for seconds, not for 4096 entries.
 pub const REQUESTS_MAX: usize = 4096;
@@ -34,6 +38,8 @@ pub struct RootState {
     /// Answered requests, oldest first, and their outcomes.
     pub(crate) request_order: VecDeque<RequestId>,
     pub(crate) requests: BTreeMap<RequestId, Outcome>,
+    /// What was decided and why. Behind `Arc` for readers: it is copied only while one of them holds it.
+    pub(crate) history: Arc<History>,
 }
 
 impl Default for RootState {
@@ -51,12 +57,18 @@ impl RootState {
             tombstones: VecDeque::new(),
             request_order: VecDeque::new(),
             requests: BTreeMap::new(),
+            history: Arc::default(),
         }
     }
 
     /// The map as of the last entry. Clone it to publish it; nodes and shards are shared.
     pub fn map(&self) -> &ClusterMap {
         &self.map
+    }
+
+    /// What was decided and why, as of the last entry. Do not keep it for long.
+    pub fn history(&self) -> Arc<History> {
+        Arc::clone(&self.history)
     }
 
     /// Index of the last entry applied.
@@ -78,8 +90,10 @@ impl RootState {
             return Applied { outcome: outcome.clone(), delta: None };
         }
         let mut draft = Draft::new(&self.map, &self.tombstones, TopologyVersion(index));
-        let outcome = run(&mut draft, &proposal.command);
+        let mut records = Vec::new();
+        let outcome = run(&mut draft, proposal, &proposal.command, &mut records);
         let (changes, tombstones) = draft.finish();
+        self.record(records, &changes);
         if let Some(tombstones) = tombstones {
             self.tombstones = tombstones;
         }
@@ -99,6 +113,27 @@ impl RootState {
         self.applied = index;
     }
 
+    fn record(&mut self, records: Vec<(Subject, Record)>, changes: &[Change]) {
+        let presence = changes.iter().filter_map(|change| match change {
+            Change::NodeUpsert(node) => Some((Subject::Node(node.id), true)),
+            Change::NodeRemove(id) => Some((Subject::Node(*id), false)),
+            Change::ShardUpsert(shard) => Some((Subject::Shard(shard.id), true)),
+            Change::ShardRemove(id) => Some((Subject::Shard(*id), false)),
+            Change::Meta { .. } => None,
+        });
+        let gone: Vec<Subject> = presence.clone().filter(|(_, is_present)| !is_present).map(|(s, _)| s).collect();
+        if records.is_empty() && gone.is_empty() && !self.history.has_gone() {
+            return;
+        }
+        let history = Arc::make_mut(&mut self.history);
+        for (subject, record) in records {
+            history.push(subject, record);
+        }
+        for (subject, is_present) in presence {
+            history.note_present(subject, is_present);
+        }
+    }
+
     fn remember(&mut self, request: RequestId, outcome: Outcome) {
         if request == RequestId::NONE {
             return;
@@ -115,6 +150,7 @@ impl RootState {
     /// Panics if the state breaks one of its rules.
     pub fn check_invariants(&self) {
         self.map.check_invariants();
+        self.history.check_invariants();
         assert!(self.map.version().get() <= self.applied);
         assert_eq!(self.requests.len(), self.request_order.len());
         assert!(self.requests.len() <= REQUESTS_MAX && self.tombstones.len() <= TOMBSTONES_MAX);
@@ -126,13 +162,35 @@ impl RootState {
     }
 }
 
-fn run(draft: &mut Draft<'_>, command: &Command) -> Outcome {
+fn run(draft: &mut Draft<'_>, proposal: &Proposal, command: &Command, records: &mut Vec<(Subject, Record)>) -> Outcome {
+    let mut entry = Entry { index: draft.version.get(), stamp: proposal.stamp, roots: &[] };
     match command {
-        Command::Batch(commands) => Outcome::Batch(commands.iter().map(|c| run(draft, c)).collect()),
-        other => match rules::apply(draft, other) {
-            Ok(None) => Outcome::Done,
-            Ok(Some(answer)) => Outcome::Answer(answer),
-            Err(refusal) => Outcome::Refused(refusal),
-        },
+        Command::Batch(commands) => Outcome::Batch(commands.iter().map(|c| run(draft, proposal, c, records)).collect()),
+        Command::Decide { roots, decisions } => {
+            entry.roots = roots;
+            let outcomes = decisions.iter().map(|d| run_one(draft, &entry, &d.command, &d.why, records));
+            Outcome::Batch(outcomes.collect())
+        }
+        other => run_one(draft, &entry, other, &Why::default(), records),
+    }
+}
+
+fn run_one(
+    draft: &mut Draft<'_>,
+    entry: &Entry<'_>,
+    command: &Command,
+    why: &Why,
+    records: &mut Vec<(Subject, Record)>,
+) -> Outcome {
+    let before = observe::before(draft, command);
+    match rules::apply(draft, command) {
+        Ok(answer) => {
+            records.extend(observe::after(entry, draft, before, command, why));
+            answer.map_or(Outcome::Done, Outcome::Answer)
+        }
+        Err(refusal) => {
+            records.extend(observe::refused(entry, draft, command, &refusal, why));
+            Outcome::Refused(refusal)
+        }
     }
 }

@@ -55,7 +55,7 @@ impl Runner {
     }
     fn request(&mut self, request: u128, command: Command) -> Applied {
         let before = self.0.map().clone();
-        let applied = self.0.apply(self.0.applied() + 1, &Proposal { request: RequestId(request), command });
+        let applied = self.0.apply(self.0.applied() + 1, &Proposal::new(RequestId(request), command));
         self.0.check_invariants();
         let mut copy = before.clone();
         match &applied.delta {
@@ -225,7 +225,7 @@ fn a_request_has_its_effect_once() {
     assert_eq!((again.outcome, again.delta), (Outcome::Done, None));
     assert_eq!(r.run(add), Outcome::Refused("ERR Slot 500 is already busy".into()));
     for request in 0..REQUESTS_MAX as u128 + 10 {
-        r.0.apply(r.0.applied() + 1, &Proposal { request: RequestId(1000 + request), command: Command::Batch(vec![]) });
+        r.0.apply(r.0.applied() + 1, &Proposal::new(RequestId(1000 + request), Command::Batch(vec![])));
     }
     r.0.check_invariants();
 }
@@ -263,8 +263,7 @@ fn roots_are_exchanged_in_two_steps() {
 
 #[test]
 fn the_log_form_is_frozen() {
-    let entry =
-        Proposal { request: RequestId(0xab), command: Command::AddSlots { node: id(1), slots: slots("0-9 20") } };
+    let entry = Proposal::new(RequestId(0xab), Command::AddSlots { node: id(1), slots: slots("0-9 20") });
     let argv: Vec<String> = to_argv(17, &entry).into_iter().map(|a| String::from_utf8(a).expect("text")).collect();
     assert_eq!(
         argv,
@@ -275,6 +274,8 @@ fn the_log_form_is_frozen() {
             "AddSlots",
             "request",
             "000000000000000000000000000000ab",
+            "stamp",
+            "{\"root\":null,\"term\":0,\"unix_ms\":0}",
             "node",
             "\"0101010101010101010101010101010101010101\"",
             "slots",
@@ -347,7 +348,7 @@ proptest! {
         let mut r = Runner::new();
         let mut twin = RootState::new();
         for (request, command) in history {
-            let entry = Proposal { request: RequestId(request), command };
+            let entry = Proposal::new(RequestId(request), command);
             let (index, read) = from_argv(&to_argv(r.0.applied() + 1, &entry)).expect("what was written");
             prop_assert_eq!(&read, &entry);
             let theirs = twin.apply(index, &read);

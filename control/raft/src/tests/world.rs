@@ -39,7 +39,7 @@ pub fn join(number: u64) -> Proposal {
     id[..8].copy_from_slice(&number.to_be_bytes());
     let mut node = Node::new(NodeId::from_bytes(id), "10.0.0.1", 7000);
     node.is_data = false;
-    Proposal { request: RequestId(u128::from(number) + 1), command: Command::Join { node, shard: None } }
+    Proposal::new(RequestId(u128::from(number) + 1), Command::Join { node, shard: None })
 }
 
 pub struct Root {
