@@ -23,6 +23,7 @@ mod reach;
 mod repair;
 mod requests;
 mod root_side;
+mod voters;
 
 use std::sync::Arc;
 
