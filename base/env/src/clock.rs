@@ -34,20 +34,36 @@ fn to_ms(t: rustix::time::Timespec) -> u64 {
     (t.tv_sec.max(0) as u64) * 1000 + (t.tv_nsec.max(0) as u64) / 1_000_000
 }
 
-/// A clock that follows tokio's time, which tests pause and the simulator drives.
+/// A clock that follows tokio's time, which tests pause and the simulator drives. Clones share their jumps.
 #[cfg(feature = "sim")]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct VirtualClock {
     start: tokio::time::Instant,
     boot_ms: u64,
     unix_ms: u64,
+    jumps: std::sync::Arc<Jumps>,
+}
+
+/// By how much the clocks of one host were set, beside what passed.
+#[cfg(feature = "sim")]
+#[derive(Debug, Default)]
+pub struct Jumps {
+    /// The host slept: its monotonic clock counts that, its timers do not.
+    pub slept_ms: std::sync::atomic::AtomicU64,
+    /// Somebody set the calendar, forward or back.
+    pub calendar_ms: std::sync::atomic::AtomicI64,
 }
 
 #[cfg(feature = "sim")]
 impl VirtualClock {
     /// A clock that shows these values now. Create it inside the runtime it is to follow.
     pub fn new(boot_ms: u64, unix_ms: u64) -> VirtualClock {
-        VirtualClock { start: tokio::time::Instant::now(), boot_ms, unix_ms }
+        VirtualClock::with_jumps(boot_ms, unix_ms, std::sync::Arc::default())
+    }
+
+    /// As `new`; the jumps are added to what it shows.
+    pub fn with_jumps(boot_ms: u64, unix_ms: u64, jumps: std::sync::Arc<Jumps>) -> VirtualClock {
+        VirtualClock { start: tokio::time::Instant::now(), boot_ms, unix_ms, jumps }
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -58,10 +74,11 @@ impl VirtualClock {
 #[cfg(feature = "sim")]
 impl Clock for VirtualClock {
     fn now_ms(&self) -> u64 {
-        self.boot_ms + self.elapsed_ms()
+        self.boot_ms + self.elapsed_ms() + self.jumps.slept_ms.load(std::sync::atomic::Ordering::Relaxed)
     }
 
     fn unix_ms(&self) -> u64 {
-        self.unix_ms + self.elapsed_ms()
+        let shown = self.unix_ms + self.elapsed_ms();
+        shown.saturating_add_signed(self.jumps.calendar_ms.load(std::sync::atomic::Ordering::Relaxed))
     }
 }

@@ -13,14 +13,16 @@ mod real_disk;
 mod rng;
 #[cfg(feature = "sim")]
 mod sim_disk;
+#[cfg(feature = "sim")]
+mod sim_disk_faults;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-#[cfg(feature = "sim")]
-pub use clock::VirtualClock;
 pub use clock::{Clock, RealClock};
+#[cfg(feature = "sim")]
+pub use clock::{Jumps, VirtualClock};
 pub use disk::{AppendFile, Disk};
 pub use net::{BoxListener, BoxStream, Listener, Net, Stream, TcpNet};
 pub use real_disk::RealDisk;

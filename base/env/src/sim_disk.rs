@@ -3,7 +3,8 @@
 //!
 //! Content and names are kept twice: as the running process sees them and as they would be after
 //! a power cut. A crash keeps a random part of the unsynced tail of each file, so torn records
-//! happen. Handles from before the crash answer with errors. Only tests and the simulator use it.
+//! happen. Handles from before the crash answer with errors. What else can go wrong with it is in
+//! `sim_disk_faults`. Only tests and the simulator use it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::disk::{AppendFile, Disk};
+use crate::sim_disk_faults::Faults;
 use crate::{BoxFuture, Rng};
 
 /// One host's disk. Clones share it, so a test keeps one while the "process" uses another.
@@ -22,23 +24,22 @@ pub struct SimDisk {
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(crate) struct State {
     /// Counts crashes; a handle of an older generation is dead.
-    generation: u64,
+    pub generation: u64,
     next_file: u64,
-    files: BTreeMap<u64, Content>,
-    names: BTreeMap<PathBuf, u64>,
+    pub files: BTreeMap<u64, Content>,
+    pub names: BTreeMap<PathBuf, u64>,
     durable_names: BTreeMap<PathBuf, u64>,
-    /// While true every sync fails, as a dying device does.
-    failing_syncs: bool,
+    pub faults: Faults,
     synced: u64,
 }
 
 #[derive(Debug, Default)]
-struct Content {
-    bytes: Vec<u8>,
+pub(crate) struct Content {
+    pub bytes: Vec<u8>,
     /// What a crash certainly leaves. `bytes` starts with it unless the file was cut.
-    durable: Vec<u8>,
+    pub durable: Vec<u8>,
 }
 
 fn missing(path: &Path) -> io::Error {
@@ -56,7 +57,7 @@ impl SimDisk {
         SimDisk { state: Arc::default(), sync_latency }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,16 +73,22 @@ impl SimDisk {
         for file in state.files.values_mut() {
             if let Some(tail) = file.bytes.strip_prefix(&file.durable[..]) {
                 let kept = rng.below(tail.len() as u64 + 1) as usize;
-                let tail = tail[..kept].to_vec();
+                let mut tail = tail[..kept].to_vec();
+                if state.faults.holes && kept > 0 && rng.below(4) == 0 {
+                    // The length was written, a block of the content was not.
+                    let first = rng.below(kept as u64) as usize;
+                    let last = (first + 1 + rng.below(512) as usize).min(kept);
+                    tail[first..last].fill(0);
+                }
                 file.durable.extend_from_slice(&tail);
             }
             file.bytes = file.durable.clone();
         }
     }
 
-    /// Makes every later sync fail (or work again).
-    pub fn set_failing_syncs(&self, failing: bool) {
-        self.state().failing_syncs = failing;
+    /// The process was killed: all handles die, but what was written stays visible.
+    pub fn kill(&self) {
+        self.state().generation += 1;
     }
 
     /// How many syncs have completed; a test of batching looks at it.
@@ -95,6 +102,11 @@ impl SimDisk {
         let id = state.create(path);
         state.durable_names.insert(path.to_owned(), id);
         state.files.insert(id, Content { durable: bytes.clone(), bytes });
+    }
+
+    /// How long one sync takes now.
+    fn latency(&self) -> Duration {
+        self.sync_latency + self.state().faults.slow
     }
 
     fn ready<T: Send + 'static>(result: io::Result<T>) -> BoxFuture<'static, io::Result<T>> {
@@ -148,24 +160,29 @@ impl AppendFile for SimFile {
     }
 
     fn append(&self, bytes: Vec<u8>) -> BoxFuture<'static, io::Result<()>> {
-        let result = self.disk.state().file(self.generation, self.id).map(|f| f.bytes.extend_from_slice(&bytes));
-        SimDisk::ready(result)
+        let mut state = self.disk.state();
+        let (allowed, error) = state.faults.on_write(bytes.len());
+        let written = state.file(self.generation, self.id).map(|f| f.bytes.extend_from_slice(&bytes[..allowed]));
+        SimDisk::ready(written.and(error))
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
         let (disk, generation, id) = (self.disk.clone(), self.generation, self.id);
         // What is durable afterwards is what was queued before the call.
         let snapshot = disk.state().file(generation, id).map(|f| f.bytes.clone());
+        let latency = disk.latency();
         Box::pin(async move {
-            if !disk.sync_latency.is_zero() {
-                tokio::time::sleep(disk.sync_latency).await;
+            if !latency.is_zero() {
+                tokio::time::sleep(latency).await;
             }
             let snapshot = snapshot?;
             let mut state = disk.state();
-            if state.failing_syncs {
-                return Err(io::Error::other("simulated sync failure"));
+            state.faults.on_sync()?;
+            let is_lost = state.faults.lying;
+            let file = state.file(generation, id)?;
+            if !is_lost {
+                file.durable = snapshot;
             }
-            state.file(generation, id)?.durable = snapshot;
             state.synced += 1;
             Ok(())
         })
@@ -184,6 +201,9 @@ impl AppendFile for SimFile {
 impl Disk for SimDisk {
     fn read(&self, path: &Path) -> BoxFuture<'static, io::Result<Vec<u8>>> {
         let state = self.state();
+        if let Err(error) = state.faults.on_read() {
+            return SimDisk::ready(Err(error));
+        }
         let found = state.names.get(path).and_then(|id| state.files.get(id));
         SimDisk::ready(found.map(|f| f.bytes.clone()).ok_or_else(|| missing(path)))
     }
@@ -199,21 +219,23 @@ impl Disk for SimDisk {
         let (disk, path) = (self.clone(), path.to_owned());
         let generation = disk.state().generation;
         Box::pin(async move {
-            if !disk.sync_latency.is_zero() {
-                tokio::time::sleep(disk.sync_latency * 2).await;
+            let latency = disk.latency() * 2;
+            if !latency.is_zero() {
+                tokio::time::sleep(latency).await;
             }
             let mut state = disk.state();
             if generation != state.generation {
                 return Err(io::Error::other("this process has crashed"));
             }
-            if state.failing_syncs {
-                return Err(io::Error::other("simulated sync failure"));
-            }
+            state.faults.on_write(bytes.len()).1?;
+            state.faults.on_sync()?;
             state.next_file += 1;
             let id = state.next_file;
             state.files.insert(id, Content { durable: bytes.clone(), bytes });
             state.names.insert(path.clone(), id);
-            state.durable_names.insert(path, id);
+            if !state.faults.lying || !state.durable_names.contains_key(&path) {
+                state.durable_names.insert(path, id);
+            }
             state.synced += 1;
             Ok(())
         })

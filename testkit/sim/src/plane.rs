@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! A data plane that holds a counter instead of keys: it accepts writes by the rules of the real
-//! one (role, lease, pause) and knows how far it has replicated. `world` writes and replicates.
+//! A data plane that holds a list of writes instead of keys: it accepts them by the rules of the real one
+//! (role, lease, pause) and knows how far it has replicated. `data` writes and replicates.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use pando_agent::{DataPlane, DataStatus};
 use pando_env::BoxFuture;
 use pando_topology::{ClusterMap, NodeId, Role, ShardId, TopologyVersion};
 
-/// What one process knows; lost when it crashes.
+/// What one process knows; lost when it ends.
 #[derive(Clone, Default)]
 pub struct PlaneState {
     /// Last map, with this node's id.
@@ -21,10 +21,12 @@ pub struct PlaneState {
     pub paused_until_ms: u64,
     /// How many writes it has.
     pub offset: u64,
-    /// Replica: holds the primary's history of this reign.
+    /// Replica: holds the history of this reign's primary.
     pub synced_reign: Option<TopologyVersion>,
     /// Replica: the last pull worked.
     pub link_up: bool,
+    /// Replica: a full copy arrives, and is there at this true time.
+    pub loading_until_ms: Option<u64>,
     /// Messages published elsewhere that arrived here.
     pub published: Vec<Vec<u8>>,
     /// Set when a map came that is older than the one before, or equal but different.
@@ -40,21 +42,95 @@ impl PlaneState {
             map.role_of(me) == Some(Role::Primary) && now_ms < self.lease_until_ms && now_ms >= self.paused_until_ms;
         open.then_some((shard.id, shard.reign))
     }
+
+    /// The shard to which the process belongs by its own map.
+    pub fn shard(&self) -> Option<ShardId> {
+        let (map, me) = self.view.as_ref()?;
+        map.shard_of(me).map(|shard| shard.id)
+    }
+}
+
+/// The writes that a process has, in order. Two logs with the same sum at a length are equal up to there.
+#[derive(Clone, Default)]
+pub struct Log {
+    writes: Vec<u64>,
+    sums: Vec<u64>,
+    /// It comes from a primary, or this process was one: what follows can be appended.
+    pub has_history: bool,
+}
+
+impl Log {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, write: u64) {
+        let before = self.sums.last().copied().unwrap_or(0);
+        self.writes.push(write);
+        self.sums.push((before ^ write).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    }
+
+    fn sum(&self, len: usize) -> Option<u64> {
+        if len == 0 { Some(0) } else { self.sums.get(len - 1).copied() }
+    }
+
+    /// Whether `other` begins with all of this.
+    pub fn is_prefix_of(&self, other: &Log) -> bool {
+        self.sum(self.len()) == other.sum(self.len())
+    }
+
+    /// Appends what `other` has behind the end of this, up to a length.
+    pub fn follow(&mut self, other: &Log, len: usize) {
+        for at in self.len()..len.min(other.len()) {
+            self.push(other.writes[at]);
+        }
+    }
+
+    /// The writes, oldest first.
+    pub fn writes(&self) -> &[u64] {
+        &self.writes
+    }
 }
 
 /// Shared by the agent inside the simulation and the checks outside.
 #[derive(Clone, Default)]
-pub struct FakePlane(Arc<Mutex<PlaneState>>);
+pub struct FakePlane {
+    state: Arc<Mutex<PlaneState>>,
+    log: Arc<Mutex<Log>>,
+}
 
 impl FakePlane {
     /// The state, locked.
     pub fn state(&self) -> MutexGuard<'_, PlaneState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is left after the process died.
+    /// The writes, locked. Lock the state first if both are needed.
+    pub fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is left after the process ended.
     pub fn crash(&self) {
         *self.state() = PlaneState::default();
+        *self.log() = Log::default();
+    }
+
+    /// Adds a write.
+    pub fn write(&self, write: u64) {
+        let mut log = self.log();
+        log.push(write);
+        log.has_history = true;
+        let len = log.len() as u64;
+        drop(log);
+        self.state().offset = len;
     }
 }
 
@@ -71,7 +147,12 @@ impl DataPlane for FakePlane {
                 state.complaint = Some(format!("{me}: two maps of version {}", map.version()));
             }
         }
+        let former = state.shard();
         state.view = Some((map, me));
+        if state.shard() != former {
+            // Another shard's data, of which nothing is here.
+            (state.synced_reign, state.link_up, state.loading_until_ms) = (None, false, None);
+        }
     }
 
     fn lease(&self, until_boottime_ms: u64, cluster_ok: bool) {
@@ -87,7 +168,7 @@ impl DataPlane for FakePlane {
             offset: state.offset,
             link_up: state.link_up,
             synced: state.synced_reign.is_some(),
-            loading: false,
+            loading: state.loading_until_ms.is_some(),
         }
     }
 

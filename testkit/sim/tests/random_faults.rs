@@ -2,20 +2,8 @@
 //! Random runs: form a cluster, torment it, heal it; safe at every step, whole at the end. A seed
 //! that fails is printed and repeats with `PANDO_SIM_FIRST=<seed> PANDO_SIM_SEEDS=1`.
 
-use pando_sim::faults::torment;
+use pando_sim::run::run;
 use pando_sim::seeds;
-use pando_sim::world::World;
-
-fn run(seed: u64, hosts: usize, primaries: usize) -> u64 {
-    let mut world = World::new(seed, hosts);
-    world.form(primaries);
-    torment(&mut world, 8_000);
-    world.assert_safe();
-    let is_whole = world.until(30_000, World::has_converged);
-    world.assert_safe();
-    assert!(is_whole, "seed {seed}: not whole after healing: {}", world.describe());
-    world.trace_hash()
-}
 
 /// Runs a seed in a process of its own: some counters of the libraries are global, and a seed has to
 /// give the same run whatever ran before it. Gives the line with the trace.
@@ -38,7 +26,11 @@ fn in_child(seed: u64) -> String {
 #[ignore = "run by the others, once for each seed"]
 fn one_seed() {
     let seed = seeds(1).start;
-    println!("trace {:016x}", run(seed, 6, 2 + (seed % 2) as usize));
+    let outcome = run(seed);
+    println!("{}", outcome.report());
+    if let Some(failure) = outcome.failure {
+        panic!("seed {seed}: {failure}");
+    }
 }
 
 #[test]

@@ -7,18 +7,18 @@ use pando_sim::world::{LEASE_MS, World};
 use pando_topology::{Role, Slot};
 
 fn slot(host: usize, primaries: usize) -> Slot {
-    pando_sim::world::share(host, primaries).first().expect("a share has slots")
+    pando_sim::forming::share(host, primaries).first().expect("a share has slots")
 }
 
 /// The host of the leading root, and a primary that is another one.
-fn leader_and_other(world: &World<'_>, primaries: usize) -> (usize, usize) {
+fn leader_and_other(world: &World, primaries: usize) -> (usize, usize) {
     let leader = world.handle(0).and_then(|handle| handle.info().leader).expect("a leader");
     let leader = (0..world.len()).find(|host| world.node_id(*host) == Some(leader)).expect("a host");
     let other = (0..primaries).find(|host| *host != leader).expect("another primary");
     (leader, other)
 }
 
-fn whole_again(world: &mut World<'_>) {
+fn whole_again(world: &mut World) {
     heal_all(world);
     let is_whole = world.until(30_000, World::has_converged);
     world.assert_safe();
@@ -26,7 +26,7 @@ fn whole_again(world: &mut World<'_>) {
 }
 
 /// Does something to a primary and gives the milliseconds until another host writes for its slots.
-fn replaced_after(seed: u64, fault: impl FnOnce(&mut World<'_>, usize)) -> u64 {
+fn replaced_after(seed: u64, fault: impl FnOnce(&mut World, usize)) -> u64 {
     let mut world = World::new(seed, 6);
     world.form(3);
     world.run_ms(500);
@@ -87,7 +87,7 @@ fn the_leading_root_with_its_primary_dies() {
 
 /// A root dies and another one takes its place; `is_due` says when it comes back, and then the
 /// leading root dies. Two of the former three and two of the present three live, so the cluster heals.
-fn heals_without_leader_when_a_root_came_back(seed: u64, is_due: fn(&World<'_>) -> bool) {
+fn heals_without_leader_when_a_root_came_back(seed: u64, is_due: fn(&World) -> bool) {
     let mut world = World::new(seed, 6);
     world.form(3);
     world.run_ms(500);
@@ -106,7 +106,7 @@ fn heals_without_leader_when_a_root_came_back(seed: u64, is_due: fn(&World<'_>) 
     whole_again(&mut world);
 }
 
-fn is_exchanging(world: &World<'_>) -> bool {
+fn is_exchanging(world: &World) -> bool {
     (0..world.len())
         .filter(|host| world.is_running(*host))
         .any(|host| world.plane(host).state().view.as_ref().is_some_and(|(map, _)| map.roots().previous.is_some()))
@@ -152,7 +152,7 @@ fn roots_that_leave_one_after_the_other_are_replaced() {
         let info = world.handle(5).expect("it runs").info();
         let leaving = (0..6).find(|host| world.node_id(*host) == info.leader).expect("a host");
         // Its slots stay with the cluster.
-        let shard = |world: &World<'_>, host: usize| {
+        let shard = |world: &World, host: usize| {
             world.plane(host).state().view.as_ref().and_then(|(map, me)| map.shard_of(me).map(|shard| shard.id))
         };
         let heir = (0..6).find(|host| *host != leaving && shard(&world, *host) == shard(&world, leaving));
@@ -162,7 +162,7 @@ fn roots_that_leave_one_after_the_other_are_replaced() {
         let took = world.now_ms() - start;
         assert!(took < 5 * LEASE_MS, "host {leaving} took {took} ms: {}", world.describe());
     }
-    let staying = |world: &World<'_>| {
+    let staying = |world: &World| {
         let maps = (0..6).filter_map(|host| world.plane(host).state().view.clone());
         maps.filter(|(map, _)| {
             map.nodes().len() == 4 && map.roots().voters.len() == 3 && map.roots().previous.is_none()
@@ -209,7 +209,7 @@ fn shards_that_see_each_other_go_on_without_roots() {
 }
 
 /// A shard moves from host 0 to host 3 by this request to `asked`, and nothing that was acknowledged is lost.
-fn moves_and_loses_nothing(seed: u64, asked: usize, request: Request, disturb: fn(&mut World<'_>)) -> u64 {
+fn moves_and_loses_nothing(seed: u64, asked: usize, request: Request, disturb: fn(&mut World)) -> u64 {
     let mut world = World::new(seed, 6);
     world.form(3);
     world.run_ms(500);

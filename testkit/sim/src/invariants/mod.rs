@@ -12,8 +12,9 @@ mod nothing_lost;
 mod one_writer;
 mod versions_grow;
 
-use pando_agent::DataPlane;
+use pando_agent::AgentInfo;
 
+use crate::host::Host;
 use crate::plane::PlaneState;
 
 pub use nothing_lost::NothingLost;
@@ -24,21 +25,38 @@ pub use versions_grow::VersionsGrow;
 pub struct Seen {
     /// Number of the host.
     pub host: usize,
-    /// Its process runs.
+    /// Its process runs, and does not stand still.
     pub is_running: bool,
+    /// What its monotonic clock shows.
+    pub now_ms: u64,
     /// Its data plane.
     pub plane: PlaneState,
+    /// What the agent says about itself; not in every step.
+    pub info: Option<AgentInfo>,
+}
+
+impl Seen {
+    /// What is to be seen of this host.
+    pub fn of(host: &Host, with_info: bool) -> Seen {
+        Seen {
+            host: host.id,
+            is_running: host.is_running(),
+            now_ms: host.now_ms(),
+            plane: host.plane.state().clone(),
+            info: if with_info { host.handle().map(|handle| handle.info()) } else { None },
+        }
+    }
 }
 
 /// A property that must hold after every step.
 pub trait Invariant {
-    /// `Err` says what is wrong.
+    /// For reports.
+    fn name(&self) -> &'static str;
+    /// `Err` says what is wrong. `now_ms` is the true time.
     fn check(&mut self, now_ms: u64, seen: &[Seen]) -> Result<(), String>;
 }
 
 /// All of them.
 pub fn all() -> Vec<Box<dyn Invariant>> {
-    // The trait of the agent is what the fake implements; naming it here keeps the two in step.
-    fn _is_a_plane<P: DataPlane>() {}
     vec![Box::new(OneWriter), Box::new(VersionsGrow::default()), Box::new(NothingLost::default())]
 }

@@ -17,6 +17,10 @@ pub struct NothingLost {
 }
 
 impl Invariant for NothingLost {
+    fn name(&self) -> &'static str {
+        "nothing is lost"
+    }
+
     fn check(&mut self, _now_ms: u64, seen: &[Seen]) -> Result<(), String> {
         for process in seen {
             let Some((map, _)) = &process.plane.view else { continue };

@@ -16,6 +16,10 @@ pub struct VersionsGrow {
 }
 
 impl Invariant for VersionsGrow {
+    fn name(&self) -> &'static str {
+        "versions grow"
+    }
+
     fn check(&mut self, _now_ms: u64, seen: &[Seen]) -> Result<(), String> {
         for process in seen {
             if let Some(complaint) = &process.plane.complaint {

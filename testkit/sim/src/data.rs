@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! What the data planes do in a step: every process that may write does so once, and replicas pull from the
+//! primary that their map shows, with a lag; one whose history is another one's gets a full copy first.
+
+use std::collections::BTreeMap;
+
+use pando_env::Rng;
+use pando_topology::{NodeId, Role};
+
+use crate::host::Host;
+use crate::net::Network;
+
+/// How far a replica lags behind its primary.
+const LAG_MS: u64 = 5;
+/// Steps of history that are kept.
+const HISTORY: usize = 64;
+
+/// Numbers of writes that nobody waits for.
+#[derive(Default)]
+pub struct Writer {
+    next: u64,
+}
+
+impl Writer {
+    /// A number that no other write has.
+    pub fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}
+
+/// One step of all data planes at this true time.
+pub fn step(now_ms: u64, hosts: &mut [Host], network: &Network, rng: &dyn Rng, writer: &mut Writer) {
+    for host in hosts.iter_mut() {
+        if host.is_running() && host.plane.state().accepts(host.now_ms()).is_some() {
+            host.plane.write(writer.number());
+        }
+        let len = host.plane.log().len() as u64;
+        host.history.push((now_ms, len));
+        if host.history.len() > HISTORY {
+            host.history.remove(0);
+        }
+    }
+    let me = |host: &Host| host.plane.state().view.as_ref().map(|(_, me)| *me);
+    let by_id: BTreeMap<NodeId, usize> =
+        hosts.iter().filter(|host| host.has_process()).filter_map(|host| Some((me(host)?, host.id))).collect();
+    for id in 0..hosts.len() {
+        pull(now_ms, id, hosts, network, rng, &by_id);
+    }
+}
+
+fn pull(now_ms: u64, id: usize, hosts: &[Host], network: &Network, rng: &dyn Rng, by_id: &BTreeMap<NodeId, usize>) {
+    let host = &hosts[id];
+    let Some((map, me)) = host.plane.state().view.clone() else { return };
+    if !host.is_running() || map.role_of(&me) != Some(Role::Replica) {
+        return;
+    }
+    let Some(shard) = map.shard_of(&me) else { return };
+    let source = by_id.get(&shard.primary).map(|source| &hosts[*source]).filter(|source| {
+        let view = source.plane.state().view.clone();
+        let is_primary = view.is_some_and(|(map, id)| map.role_of(&id) == Some(Role::Primary));
+        source.is_running() && is_primary && !network.is_cut(host.id, source.id)
+    });
+    let Some(source) = source else {
+        let mut state = host.plane.state();
+        state.link_up = false;
+        // A copy that was interrupted begins anew.
+        state.loading_until_ms = None;
+        return;
+    };
+    let old_enough = |(at, _): &&(u64, u64)| *at + LAG_MS <= now_ms;
+    let Some(offset) = source.history.iter().rev().find(old_enough).map(|(_, offset)| *offset as usize) else { return };
+    let is_loaded = match host.plane.state().loading_until_ms {
+        Some(until) if now_ms < until => return,
+        until => until.is_some(),
+    };
+    let theirs = source.plane.log();
+    let mut log = host.plane.log();
+    if is_loaded {
+        *log = Default::default();
+        log.has_history = true;
+        log.follow(&theirs, offset);
+    } else if log.has_history && log.is_prefix_of(&theirs) {
+        log.follow(&theirs, offset);
+    } else {
+        drop((log, theirs));
+        let mut state = host.plane.state();
+        state.loading_until_ms = Some(now_ms + 10 + rng.below(60));
+        state.link_up = false;
+        return;
+    }
+    let len = log.len() as u64;
+    drop((log, theirs));
+    let mut state = host.plane.state();
+    state.offset = len;
+    state.link_up = true;
+    state.loading_until_ms = None;
+    state.synced_reign = Some(shard.reign);
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! How the hosts of a simulation become one cluster, and when it is whole.
+
+use pando_agent::Request;
+use pando_topology::{ClusterId, SLOT_COUNT, Slot, SlotSet};
+
+use crate::world::{PORT, World};
+
+impl World {
+    /// Waits for all agents, then makes one cluster of them: the first `primaries` hosts own the
+    /// slots, the others follow them in turn.
+    pub fn form(&mut self, primaries: usize) {
+        self.form_unsettled(primaries);
+        let formed = self.until(20_000, World::has_converged);
+        self.assert_safe();
+        assert!(formed, "seed {}: the cluster did not form: {}", self.seed, self.describe());
+    }
+
+    /// As `form`, but does not wait until the roots are settled.
+    pub fn form_unsettled(&mut self, primaries: usize) {
+        let count = self.len();
+        let started = self.until(5_000, |w| (0..count).all(|host| w.handle(host).is_some()));
+        self.assert_safe();
+        assert!(started, "seed {}: not all agents started", self.seed);
+        for host in 0..primaries {
+            self.must(host, Request::AddSlots(share(host, primaries)));
+        }
+        for host in 1..count {
+            let target = self.addr(0).to_string();
+            self.must(host, Request::Meet { host: target, port: PORT, cluster_port: 0 });
+        }
+        for host in primaries..count {
+            let primary = self.node_id(host % primaries).expect("the primary has a view");
+            self.must(host, Request::Replicate(primary));
+        }
+    }
+
+    /// The cluster that owns all slots, if one does by anybody's view.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        let maps = self.hosts.iter().filter_map(|host| host.plane.state().view.clone());
+        let whole = maps.map(|(map, _)| map).filter(|map| map.slots_assigned() == SLOT_COUNT);
+        whole.max_by_key(|map| map.version()).map(|map| map.cluster_id())
+    }
+
+    /// All run, have one map with settled roots of the wanted number, nobody is failed, every slot is served and
+    /// every replica follows.
+    pub fn has_converged(&self) -> bool {
+        self.missing().is_none()
+    }
+
+    /// What is still missing, if anything is.
+    pub fn missing(&self) -> Option<String> {
+        let mut common = None;
+        let wanted = self.hosts[0].config.root_count;
+        for host in &self.hosts {
+            let state = host.plane.state();
+            let name = host.id;
+            let Some((map, me)) = &state.view else { return Some(format!("host {name} has no map")) };
+            let key = (map.cluster_id(), map.version());
+            if *common.get_or_insert(key) != key {
+                return Some(format!("host {name} has another map"));
+            }
+            if !host.is_running() || !state.cluster_ok {
+                return Some(format!("host {name} does not run or says that the cluster is down"));
+            }
+            let roots = map.roots();
+            if roots.previous.is_some() || roots.voters.len() != wanted.min((self.hosts.len() - 1) | 1) {
+                return Some(format!("host {name} shows {} roots", roots.voters.len()));
+            }
+            if map.nodes().len() != self.hosts.len() || map.nodes().values().any(|node| node.failed) {
+                return Some(format!("host {name} misses nodes"));
+            }
+            if map.slots_assigned() < SLOT_COUNT {
+                return Some(format!("host {name} shows slots without an owner"));
+            }
+            let shard = map.shard_of(me);
+            if shard.is_some_and(|shard| shard.primary != *me) && !(state.link_up && state.synced_reign.is_some()) {
+                return Some(format!("host {name} does not follow its primary"));
+            }
+        }
+        let (map, _) = self.hosts[0].plane.state().view.clone()?;
+        let idle = map.shards().values().find(|shard| {
+            let first = shard.slots.first();
+            first.is_some_and(|slot| self.writer_of(slot).is_none())
+        });
+        idle.map(|shard| format!("nobody writes for shard {}", shard.id))
+    }
+
+    /// One line per host, for failures.
+    pub fn describe(&self) -> String {
+        let mut text = format!("at {} ms, missing: {}", self.now_ms(), self.missing().unwrap_or_default());
+        for host in &self.hosts {
+            let state = host.plane.state();
+            let info = host.handle().map(|handle| handle.info()).unwrap_or_default();
+            let map = state.view.as_ref().map(|(map, _)| map);
+            let short = |id: &dyn std::fmt::Display| id.to_string()[..6].to_owned();
+            let failed: Vec<String> = map.map_or_else(Vec::new, |map| {
+                map.nodes().values().filter(|node| node.failed).map(|node| short(&node.id)).collect()
+            });
+            let shards: Vec<_> = map.map_or_else(Vec::new, |map| {
+                map.shards()
+                    .values()
+                    .map(|s| {
+                        (
+                            short(&s.primary),
+                            s.epoch,
+                            s.replicas.iter().map(|r| short(r)).collect::<Vec<_>>(),
+                            s.slots.len(),
+                        )
+                    })
+                    .collect()
+            });
+            let roots: Vec<String> =
+                map.map_or_else(Vec::new, |map| map.roots().voters.keys().map(|id| short(id)).collect());
+            let previous: Vec<String> = map
+                .map_or_else(Vec::new, |map| map.roots().previous.iter().flatten().map(|(id, _)| short(id)).collect());
+            text.push_str(&format!(
+                "\n  n{} runs={} paused={} exit={:?} me={:?} cluster={:?} version={:?} nodes={:?} failed={failed:?} roots={roots:?} previous={previous:?} ok={} lease={} leader={:?} term={} leads={} offset={} link={} synced={} shards={shards:?}",
+                host.id,
+                host.has_process(),
+                host.is_paused(),
+                host.exit(),
+                state.view.as_ref().map(|(_, me)| short(me)),
+                map.map(|map| short(&map.cluster_id())),
+                map.map(|map| map.version().get()),
+                map.map(|map| map.nodes().len()),
+                state.cluster_ok,
+                state.lease_until_ms as i128 - i128::from(host.now_ms()),
+                info.leader.map(|id| short(&id)),
+                info.term,
+                info.is_leader,
+                state.offset,
+                state.link_up,
+                state.synced_reign.is_some(),
+            ));
+        }
+        text
+    }
+}
+
+/// The slots of one of `count` primaries.
+pub fn share(index: usize, count: usize) -> SlotSet {
+    let mut slots = SlotSet::new();
+    for slot in index * SLOT_COUNT / count..(index + 1) * SLOT_COUNT / count {
+        slots.insert(Slot::new(slot as u16).expect("below the count"));
+    }
+    slots
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! One random run from a seed: form a cluster of a random shape, torment it, heal it, see whether it becomes
+//! whole. Used by the tests and by `cargo xtask sim`.
+
+use pando_env::{Rng, SeededRng};
+
+use crate::faults::Plan;
+use crate::world::World;
+
+/// How long the faults last.
+const FAULTS_MS: u64 = 8_000;
+/// How long the cluster may take to become whole afterwards.
+const HEAL_MS: u64 = 30_000;
+
+/// What came of a run.
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The shape of the cluster.
+    pub shape: String,
+    /// What broke, if anything did, with what everybody thought then.
+    pub failure: Option<String>,
+    /// What was done.
+    pub plan: Plan,
+    /// True milliseconds that were simulated.
+    pub steps: u64,
+    /// Primaries that were replaced.
+    pub failovers: u64,
+    /// Milliseconds from the end of the faults until the cluster was whole.
+    pub healed_ms: u64,
+    /// Equal for equal runs.
+    pub trace: u64,
+}
+
+impl Outcome {
+    /// Lines for people and for `cargo xtask sim`.
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        if self.failure.is_some() || std::env::var_os("PANDO_SIM_LOG").is_some() {
+            text.push_str(&self.plan.describe());
+            text.push('\n');
+        }
+        for (kind, count) in &self.plan.counts {
+            text.push_str(&format!("fault {count} {kind}\n"));
+        }
+        let Outcome { seed, shape, steps, failovers, healed_ms, trace, .. } = self;
+        text.push_str(&format!("seed {seed} {shape} steps {steps} failovers {failovers} healed {healed_ms}\n"));
+        text + &format!("trace {trace:016x}")
+    }
+}
+
+/// Runs a seed.
+pub fn run(seed: u64) -> Outcome {
+    let dice = SeededRng::new(seed ^ 0xd1ce);
+    let hosts = 3 + dice.below(7) as usize;
+    let roots = if hosts >= 5 && dice.below(3) == 0 { 5 } else { 3 };
+    let primaries = 1 + dice.below((hosts as u64 / 2).min(3)) as usize;
+    let zones = dice.below(4) as usize;
+    let shape = format!("{hosts} hosts, {primaries} primaries, {roots} roots, {zones} zones");
+    let mut world = World::with_config(seed, hosts, |index, config| {
+        config.root_count = roots;
+        if zones > 0 {
+            config.zone = format!("z{}", index % zones);
+        }
+    });
+    for host in 0..hosts {
+        world.host(host).disk.set_holes(true);
+    }
+    let mut plan = Plan::default();
+    world.form(primaries);
+    plan.torment(&mut world, FAULTS_MS);
+    let start = world.now_ms();
+    let is_whole = world.until(HEAL_MS, World::has_converged);
+    let failure = match (&world.failure, is_whole) {
+        (Some(failure), _) => Some(format!("{failure}\n{}", world.describe())),
+        (None, false) => Some(format!("not whole after healing: {}", world.describe())),
+        (None, true) => None,
+    };
+    let (steps, trace) = (world.now_ms(), world.trace_hash());
+    Outcome { seed, shape, failure, plan, steps, failovers: world.failovers(), healed_ms: steps - start, trace }
+}
