@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! The difference of two maps, as the roots hand it to their subscribers. A delta says from which
-//! version it starts; it is never applied to another.
+//! version it starts. Its changes carry whole values, so that one that starts earlier leads to the
+//! same map from any version in between (`ClusterMap::catch_up`).
 
 use crate::id::{ClusterId, NodeId, ShardId, TopologyVersion};
 use crate::map::{MapError, MapParts, RootSet};
 use crate::node::{Node, Shard};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One change of a map. Upserts carry the whole new value.
@@ -61,26 +61,18 @@ pub enum DeltaError {
     Map(#[from] MapError),
 }
 
-/// Entries of `new` that are not the same in `old`, and keys of `old` that are not in `new`.
-fn compare<'a, K: Ord + Copy, V: Eq>(
-    old: &'a BTreeMap<K, Arc<V>>,
-    new: &'a BTreeMap<K, Arc<V>>,
-) -> (impl Iterator<Item = &'a Arc<V>>, impl Iterator<Item = K> + 'a) {
-    let changed = new
-        .iter()
-        .filter(|(key, value)| old.get(key).is_none_or(|before| !Arc::ptr_eq(before, value) && before != *value));
-    let gone = old.keys().filter(|key| !new.contains_key(key)).copied();
-    (changed.map(|(_, value)| value), gone)
+fn same<T: PartialEq>(a: &Arc<T>, b: &Arc<T>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
 }
 
-/// The changes that turn `old` into `new`. Shared values are not compared, so it costs little when few differ.
+/// The changes that turn `old` into `new`. What both share is not compared, so it costs little when few differ.
 pub fn changes_between(old: &MapParts, new: &MapParts) -> Vec<Change> {
-    let (nodes, nodes_gone) = compare(&old.nodes, &new.nodes);
-    let (shards, shards_gone) = compare(&old.shards, &new.shards);
-    let mut changes: Vec<Change> = nodes.cloned().map(Change::NodeUpsert).collect();
-    changes.extend(nodes_gone.map(Change::NodeRemove));
-    changes.extend(shards.cloned().map(Change::ShardUpsert));
-    changes.extend(shards_gone.map(Change::ShardRemove));
+    let (nodes, nodes_gone) = old.nodes.differences(&new.nodes, same);
+    let (shards, shards_gone) = old.shards.differences(&new.shards, same);
+    let mut changes: Vec<Change> = nodes.into_iter().map(|(_, node)| Change::NodeUpsert(node.clone())).collect();
+    changes.extend(nodes_gone.into_iter().copied().map(Change::NodeRemove));
+    changes.extend(shards.into_iter().map(|(_, shard)| Change::ShardUpsert(shard.clone())));
+    changes.extend(shards_gone.into_iter().copied().map(Change::ShardRemove));
     if (old.cluster_id, old.current_epoch, &old.roots) != (new.cluster_id, new.current_epoch, &new.roots) {
         changes.push(Change::Meta {
             cluster_id: new.cluster_id,
@@ -91,6 +83,7 @@ pub fn changes_between(old: &MapParts, new: &MapParts) -> Vec<Change> {
     changes
 }
 
+/// Puts the changes into the parts; what they touch is copied, all else shared with other versions.
 pub(crate) fn apply_changes(parts: &mut MapParts, to: TopologyVersion, changes: &[Change]) {
     for change in changes {
         match change {

@@ -10,6 +10,8 @@ mod delta;
 mod id;
 mod map;
 mod node;
+mod owners;
+mod shared;
 mod slot;
 mod slot_set;
 #[cfg(test)]
@@ -19,5 +21,6 @@ pub use delta::{Change, Delta, DeltaError, changes_between};
 pub use id::{ClusterId, Incarnation, NodeId, ParseIdError, ShardId, TopologyVersion};
 pub use map::{ClusterMap, MapError, MapParts, Role, RootSet};
 pub use node::{Node, NodeFlag, Shard};
+pub use shared::SharedMap;
 pub use slot::{SLOT_COUNT, Slot, crc16};
 pub use slot_set::{SlotRange, SlotSet};

@@ -7,7 +7,9 @@
 use crate::delta::{Change, Delta, DeltaError};
 use crate::id::{ClusterId, NodeId, ShardId, TopologyVersion};
 use crate::node::{Node, NodeFlag, Shard};
-use crate::slot::{SLOT_COUNT, Slot};
+use crate::owners::Owners;
+use crate::shared::SharedMap;
+use crate::slot::Slot;
 use crate::slot_set::SlotRange;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -64,9 +66,9 @@ pub struct MapParts {
     /// Highest config epoch ever given.
     pub current_epoch: u64,
     /// The nodes.
-    pub nodes: BTreeMap<NodeId, Arc<Node>>,
+    pub nodes: SharedMap<NodeId, Arc<Node>>,
     /// The shards.
-    pub shards: BTreeMap<ShardId, Arc<Shard>>,
+    pub shards: SharedMap<ShardId, Arc<Shard>>,
     /// The voters of the roots.
     pub roots: RootSet,
 }
@@ -107,46 +109,29 @@ pub enum MapError {
     VersionAhead(String),
 }
 
-/// The table from slot to shard: O(1), two bytes a slot.
-#[derive(Clone)]
-struct Owners {
-    /// Index into `shards`, or `NOBODY`.
-    by_slot: Box<[u16; SLOT_COUNT]>,
-    /// The shards that own a slot (at most one per slot, so an index fits in 16 bits).
-    shards: Vec<Arc<Shard>>,
-}
-
-const NOBODY: u16 = u16::MAX;
-const _: () = assert!(SLOT_COUNT < NOBODY as usize);
-
-impl Owners {
-    /// Later shards win where the parts are invalid; `validate` has refused those.
-    fn of(shards: &BTreeMap<ShardId, Arc<Shard>>) -> Owners {
-        let mut owners = Owners { by_slot: Box::new([NOBODY; SLOT_COUNT]), shards: Vec::new() };
-        for shard in shards.values().filter(|s| !s.slots.is_empty()) {
-            let index = owners.shards.len() as u16;
-            owners.shards.push(shard.clone());
-            for range in shard.slots.ranges() {
-                owners.by_slot[range.first.index()..=range.last.index()].fill(index);
-            }
-        }
-        owners
-    }
-}
-
 /// The whole cluster at one version. See the head of this file.
 #[derive(Clone)]
 pub struct ClusterMap {
     parts: MapParts,
     owners: Owners,
+    /// How many shards with slots have a primary that is counted as failed.
+    unserved: usize,
 }
 
 impl ClusterMap {
     /// Checks the parts and indexes them.
     pub fn new(parts: MapParts) -> Result<ClusterMap, MapError> {
-        validate(&parts)?;
-        let owners = Owners::of(&parts.shards);
-        Ok(ClusterMap { parts, owners })
+        for (id, node) in parts.nodes.iter() {
+            check_node(&parts, id, node)?;
+        }
+        let mut owners = Owners::new();
+        for (id, shard) in parts.shards.iter() {
+            check_shard(&parts, id, shard)?;
+            owners.insert(shard).map_err(MapError::TwoOwners)?;
+        }
+        check_roots(&parts)?;
+        let unserved = parts.shards.values().filter(|shard| is_unserved(&parts, shard)).count();
+        Ok(ClusterMap { parts, owners, unserved })
     }
 
     /// A map with nothing in it.
@@ -155,12 +140,11 @@ impl ClusterMap {
             cluster_id,
             version: TopologyVersion::ZERO,
             current_epoch: 0,
-            nodes: BTreeMap::new(),
-            shards: BTreeMap::new(),
+            nodes: SharedMap::new(),
+            shards: SharedMap::new(),
             roots: RootSet::default(),
         };
-        let owners = Owners::of(&parts.shards);
-        ClusterMap { parts, owners }
+        ClusterMap { parts, owners: Owners::new(), unserved: 0 }
     }
 
     /// What the map consists of.
@@ -184,12 +168,12 @@ impl ClusterMap {
     }
 
     /// All nodes, by id.
-    pub fn nodes(&self) -> &BTreeMap<NodeId, Arc<Node>> {
+    pub fn nodes(&self) -> &SharedMap<NodeId, Arc<Node>> {
         &self.parts.nodes
     }
 
     /// All shards, by id.
-    pub fn shards(&self) -> &BTreeMap<ShardId, Arc<Shard>> {
+    pub fn shards(&self) -> &SharedMap<ShardId, Arc<Shard>> {
         &self.parts.shards
     }
 
@@ -210,7 +194,7 @@ impl ClusterMap {
 
     /// The shard that owns a slot. O(1).
     pub fn owner_of(&self, slot: Slot) -> Option<&Shard> {
-        self.owners.shards.get(usize::from(self.owners.by_slot[slot.index()])).map(|s| &**s)
+        self.owners.of(slot).map(|s| &**s)
     }
 
     /// The primary of the shard that owns a slot.
@@ -241,12 +225,17 @@ impl ClusterMap {
 
     /// How many slots have an owner.
     pub fn slots_assigned(&self) -> usize {
-        self.owners.shards.iter().map(|s| s.slots.len()).sum()
+        self.owners.assigned()
     }
 
     /// How many shards own a slot (`cluster_size` of CLUSTER INFO).
     pub fn size(&self) -> usize {
-        self.owners.shards.len()
+        self.owners.len()
+    }
+
+    /// How many of those shards have a primary that is counted as failed.
+    pub fn unserved_shards(&self) -> usize {
+        self.unserved
     }
 
     /// The config epoch that clients see for a node: a replica shows the one of its primary.
@@ -281,8 +270,7 @@ impl ClusterMap {
 
     /// Every owned range with its shard, ascending by slot (CLUSTER SLOTS).
     pub fn owned_ranges(&self) -> Vec<(SlotRange, &Shard)> {
-        let mut ranges: Vec<_> =
-            self.owners.shards.iter().flat_map(|s| s.slots.ranges().map(move |r| (r, &**s))).collect();
+        let mut ranges: Vec<_> = self.owners.shards().flat_map(|s| s.slots.ranges().map(move |r| (r, &**s))).collect();
         ranges.sort_by_key(|(range, _)| *range);
         ranges
     }
@@ -297,37 +285,122 @@ impl ClusterMap {
     }
 
     /// Applies a delta that starts at this version; refuses others and what would break the rules.
-    /// Refused means unchanged.
+    /// Refused means unchanged. Costs what the delta touches.
     pub fn apply(&mut self, delta: &Delta) -> Result<(), DeltaError> {
         if delta.from != self.version() {
             return Err(DeltaError::WrongStart { have: self.version(), from: delta.from });
         }
-        if delta.to < delta.from {
+        self.catch_up(delta)
+    }
+
+    /// Applies a delta of the same history that starts at this version or before, and ends behind it.
+    pub fn catch_up(&mut self, delta: &Delta) -> Result<(), DeltaError> {
+        if delta.from > self.version() {
+            return Err(DeltaError::WrongStart { have: self.version(), from: delta.from });
+        }
+        if delta.to < self.version() {
             return Err(DeltaError::Backwards);
         }
-        let mut parts = self.parts.clone();
-        crate::delta::apply_changes(&mut parts, delta.to, &delta.changes);
-        *self = ClusterMap::new(parts)?;
+        let mut map = self.clone();
+        map.put(delta.to, &delta.changes)?;
+        if map.parts.current_epoch < self.parts.current_epoch {
+            // A rule that concerns every shard.
+            map = ClusterMap::new(map.parts)?;
+        } else {
+            map.check(&self.parts, &delta.changes)?;
+        }
+        *self = map;
         Ok(())
     }
 
     /// Applies changes whose maker vouches for them (the roots' state machine): in place, without the
-    /// full check, which is only made in builds with debug assertions.
+    /// checks, which are only made in builds with debug assertions.
     pub fn apply_trusted(&mut self, to: TopologyVersion, changes: &[Change]) {
-        crate::delta::apply_changes(&mut self.parts, to, changes);
-        if changes.iter().any(|c| matches!(c, Change::ShardUpsert(_) | Change::ShardRemove(_))) {
-            self.owners = Owners::of(&self.parts.shards);
-        }
+        // Slots with two owners: the state machine's rules exclude them.
+        let put = self.put(to, changes);
+        debug_assert!(put.is_ok(), "{put:?}");
         if cfg!(debug_assertions) {
             self.check_invariants();
         }
     }
 
+    /// Makes the changes, and brings what is derived in line with them.
+    fn put(&mut self, to: TopologyVersion, changes: &[Change]) -> Result<(), MapError> {
+        let old = self.parts.clone();
+        let mut concerned = self.shards_concerned(changes);
+        crate::delta::apply_changes(&mut self.parts, to, changes);
+        for change in changes {
+            match change {
+                Change::ShardUpsert(shard) => self.owners.remove(&shard.id),
+                Change::ShardRemove(id) => self.owners.remove(id),
+                Change::NodeUpsert(_) | Change::NodeRemove(_) | Change::Meta { .. } => {}
+            }
+        }
+        for change in changes {
+            if let Change::ShardUpsert(shard) = change {
+                self.owners.insert(shard).map_err(MapError::TwoOwners)?;
+            }
+        }
+        concerned.extend(self.shards_concerned(changes));
+        let unserved = |parts: &MapParts| {
+            concerned.iter().filter(|id| parts.shards.get(id).is_some_and(|shard| is_unserved(parts, shard))).count()
+        };
+        self.unserved = self.unserved + unserved(&self.parts) - unserved(&old);
+        Ok(())
+    }
+
+    /// The shards that changes concern: those that change, and those of nodes that do, by this map.
+    fn shards_concerned(&self, changes: &[Change]) -> BTreeSet<ShardId> {
+        let ids = changes.iter().filter_map(|change| match change {
+            Change::ShardUpsert(shard) => Some(shard.id),
+            Change::ShardRemove(id) => Some(*id),
+            Change::NodeUpsert(node) => self.node(&node.id)?.shard,
+            Change::NodeRemove(id) => self.node(id)?.shard,
+            Change::Meta { .. } => None,
+        });
+        ids.collect()
+    }
+
+    /// Checks the rules wherever the changes, which led here from `old`, may have broken them.
+    fn check(&self, old: &MapParts, changes: &[Change]) -> Result<(), MapError> {
+        let parts = &self.parts;
+        let mut shards = self.shards_concerned(changes);
+        let mut nodes = BTreeSet::new();
+        for change in changes {
+            match change {
+                Change::NodeUpsert(node) => {
+                    nodes.insert(node.id);
+                    shards.extend(old.nodes.get(&node.id).and_then(|before| before.shard));
+                }
+                Change::NodeRemove(id) => shards.extend(old.nodes.get(id).and_then(|before| before.shard)),
+                Change::ShardUpsert(_) | Change::ShardRemove(_) | Change::Meta { .. } => {}
+            }
+        }
+        for id in &shards {
+            if let Some(before) = old.shards.get(id) {
+                nodes.extend(before.members());
+            }
+            if let Some(shard) = parts.shards.get(id) {
+                check_shard(parts, id, shard)?;
+                nodes.extend(shard.members());
+            }
+        }
+        for id in &nodes {
+            if let Some(node) = parts.nodes.get(id) {
+                check_node(parts, id, node)?;
+            }
+        }
+        check_roots(parts)
+    }
+
     /// Panics if the map breaks one of its rules.
     pub fn check_invariants(&self) {
-        if let Err(error) = validate(&self.parts) {
-            panic!("the cluster map is broken: {error}");
-        }
+        let fresh = match ClusterMap::new(self.parts.clone()) {
+            Ok(fresh) => fresh,
+            Err(error) => panic!("the cluster map is broken: {error}"),
+        };
+        assert_eq!((fresh.size(), fresh.slots_assigned()), (self.size(), self.slots_assigned()), "stale owner table");
+        assert_eq!(fresh.unserved, self.unserved, "miscounted shards");
         for shard in self.parts.shards.values() {
             shard.slots.check_invariants();
             for slot in [shard.slots.first(), shard.slots.iter().next_back()].into_iter().flatten() {
@@ -337,49 +410,53 @@ impl ClusterMap {
     }
 }
 
-/// The rules that hold in every map.
-fn validate(parts: &MapParts) -> Result<(), MapError> {
-    for (id, node) in &parts.nodes {
-        if node.id != *id {
-            return Err(MapError::WrongKey(id.to_string()));
+/// Whether a shard has slots and a primary that is counted as failed.
+fn is_unserved(parts: &MapParts, shard: &Shard) -> bool {
+    !shard.slots.is_empty() && parts.nodes.get(&shard.primary).is_none_or(|node| node.failed)
+}
+
+/// The rules for a node.
+fn check_node(parts: &MapParts, id: &NodeId, node: &Node) -> Result<(), MapError> {
+    if node.id != *id {
+        return Err(MapError::WrongKey(id.to_string()));
+    }
+    let listed = match node.shard {
+        None => !node.is_data,
+        Some(shard) => node.is_data && parts.shards.get(&shard).is_some_and(|s| s.members().any(|m| m == *id)),
+    };
+    if !listed {
+        return Err(MapError::Homeless(*id));
+    }
+    if node.promotable_since > parts.version || node.join_index > parts.version.get() {
+        return Err(MapError::VersionAhead(id.to_string()));
+    }
+    Ok(())
+}
+
+/// The rules for a shard, but for its slots, which `Owners` knows.
+fn check_shard(parts: &MapParts, id: &ShardId, shard: &Shard) -> Result<(), MapError> {
+    if shard.id != *id {
+        return Err(MapError::WrongKey(id.to_string()));
+    }
+    if shard.epoch > parts.current_epoch {
+        return Err(MapError::EpochAhead(*id));
+    }
+    if shard.reign > parts.version {
+        return Err(MapError::VersionAhead(id.to_string()));
+    }
+    let mut seen = BTreeSet::new();
+    for member in shard.members() {
+        if parts.nodes.get(&member).is_none_or(|n| n.shard != Some(*id)) {
+            return Err(MapError::StrangeMember { shard: *id, node: member });
         }
-        let listed = match node.shard {
-            None => !node.is_data,
-            Some(shard) => node.is_data && parts.shards.get(&shard).is_some_and(|s| s.members().any(|m| m == *id)),
-        };
-        if !listed {
-            return Err(MapError::Homeless(*id));
-        }
-        if node.promotable_since > parts.version || node.join_index > parts.version.get() {
-            return Err(MapError::VersionAhead(id.to_string()));
+        if !seen.insert(member) {
+            return Err(MapError::DoubleMember { shard: *id, node: member });
         }
     }
-    let mut owned = [false; SLOT_COUNT];
-    for (id, shard) in &parts.shards {
-        if shard.id != *id {
-            return Err(MapError::WrongKey(id.to_string()));
-        }
-        if shard.epoch > parts.current_epoch {
-            return Err(MapError::EpochAhead(*id));
-        }
-        if shard.reign > parts.version {
-            return Err(MapError::VersionAhead(id.to_string()));
-        }
-        let mut seen = BTreeSet::new();
-        for member in shard.members() {
-            if parts.nodes.get(&member).is_none_or(|n| n.shard != Some(*id)) {
-                return Err(MapError::StrangeMember { shard: *id, node: member });
-            }
-            if !seen.insert(member) {
-                return Err(MapError::DoubleMember { shard: *id, node: member });
-            }
-        }
-        for slot in shard.slots.iter() {
-            if std::mem::replace(&mut owned[slot.index()], true) {
-                return Err(MapError::TwoOwners(slot));
-            }
-        }
-    }
+    Ok(())
+}
+
+fn check_roots(parts: &MapParts) -> Result<(), MapError> {
     if parts.roots.since > parts.version {
         return Err(MapError::VersionAhead("the set of roots".into()));
     }

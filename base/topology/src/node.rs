@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! A node and a shard as the roots agree on them. Plain data; the rules that keep them consistent
-//! with each other are `ClusterMap::validate`, and who may change them how is control/root-state.
+//! with each other are checked by `ClusterMap`, and who may change them how is control/root-state.
 
 use crate::id::{Incarnation, NodeId, ShardId, TopologyVersion};
 use crate::slot_set::SlotSet;

@@ -4,7 +4,7 @@
 
 use crate::{
     ClusterId, ClusterMap, Delta, DeltaError, Incarnation, MapParts, Node, NodeFlag, NodeId, Role, RootSet, Shard,
-    ShardId, Slot, SlotSet, TopologyVersion, changes_between,
+    ShardId, SharedMap, Slot, SlotSet, TopologyVersion, changes_between,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -25,8 +25,8 @@ fn parts(plan: &Plan, version: u64) -> MapParts {
         cluster_id: ClusterId::from_bytes([1; 20]),
         version: TopologyVersion(version),
         current_epoch: 20,
-        nodes: BTreeMap::new(),
-        shards: BTreeMap::new(),
+        nodes: SharedMap::new(),
+        shards: SharedMap::new(),
         roots: RootSet::default(),
     };
     for (s, (replicas, width, epoch, failed)) in plan {
@@ -77,6 +77,12 @@ proptest! {
         a.apply(&delta).expect("it starts here");
         prop_assert_eq!(&a, &b);
         prop_assert_eq!(&trusted, &b);
+        a.check_invariants();
+        // A second time, as one that starts earlier.
+        let mut again = trusted.clone();
+        again.catch_up(&delta).expect("it ends here");
+        prop_assert_eq!(&again, &b);
+        again.check_invariants();
         for slot in Slot::all() {
             prop_assert_eq!(a.owner_of(slot), b.owner_of(slot));
         }

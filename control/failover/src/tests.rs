@@ -6,7 +6,8 @@ use crate::decide;
 use pando_liveness::{Evidence, NodeEvidence, NodeState, NodeStatus, RootReport, Told};
 use pando_root_state::{Command, PromoteReason};
 use pando_topology::{
-    ClusterId, ClusterMap, Incarnation, MapParts, Node, NodeId, RootSet, Shard, ShardId, SlotSet, TopologyVersion,
+    ClusterId, ClusterMap, Incarnation, MapParts, Node, NodeId, RootSet, Shard, ShardId, SharedMap, SlotSet,
+    TopologyVersion,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,8 +35,8 @@ impl Case {
             cluster_id: ClusterId::from_bytes([9; 20]),
             version: TopologyVersion(50),
             current_epoch: 3,
-            nodes: BTreeMap::new(),
-            shards: BTreeMap::new(),
+            nodes: SharedMap::new(),
+            shards: SharedMap::new(),
             roots: RootSet {
                 voters: (1..=3).map(|n| (id(n), u64::from(n))).collect(),
                 previous: None,

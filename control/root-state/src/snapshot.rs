@@ -17,7 +17,7 @@ use crate::history::{History, Record, Subject};
 use crate::state::RootState;
 use pando_topology::{ClusterId, ClusterMap, MapError, MapParts, Node, NodeId, RootSet, Shard, TopologyVersion};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 const FORMAT: u32 = 1;
@@ -92,7 +92,7 @@ impl RootState {
     pub fn from_pairs<K: AsRef<[u8]>, V: AsRef<[u8]>>(
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<RootState, SnapshotError> {
-        let (mut meta, mut nodes, mut shards) = (None, BTreeMap::new(), BTreeMap::new());
+        let (mut meta, mut nodes, mut shards) = (None, Vec::new(), Vec::new());
         let mut tombstones = VecDeque::new();
         let mut requests: Vec<(String, Outcome)> = Vec::new();
         let mut history = History::default();
@@ -105,11 +105,11 @@ impl RootState {
                 Some("requests") => requests = parse(&key, value)?,
                 Some("node") => {
                     let node: Node = parse(&key, value)?;
-                    nodes.insert(node.id, Arc::new(node));
+                    nodes.push((node.id, Arc::new(node)));
                 }
                 Some("shard") => {
                     let shard: Shard = parse(&key, value)?;
-                    shards.insert(shard.id, Arc::new(shard));
+                    shards.push((shard.id, Arc::new(shard)));
                 }
                 Some("history") => {
                     let (subject, records): (Subject, Vec<Record>) = parse(&key, value)?;
@@ -127,8 +127,8 @@ impl RootState {
             cluster_id: meta.cluster_id,
             version: meta.version,
             current_epoch: meta.current_epoch,
-            nodes,
-            shards,
+            nodes: nodes.into_iter().collect(),
+            shards: shards.into_iter().collect(),
             roots: meta.roots,
         })?;
         let mut state =

@@ -8,7 +8,6 @@ use pando_topology::{
     ClusterId, ClusterMap, Incarnation, MapParts, Node, NodeId, RootSet, Shard, ShardId, Slot, SlotRange, SlotSet,
     TopologyVersion,
 };
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const CROSSSLOT: &str = "-CROSSSLOT Keys in request don't hash to the same slot";
@@ -47,7 +46,7 @@ fn view(me: u8) -> Option<Arc<ClusterView>> {
         cluster_id: ClusterId::from_bytes([9; 20]),
         version: TopologyVersion::ZERO,
         current_epoch: 1,
-        nodes: nodes.into_iter().map(|node| (node.id, Arc::new(node))).collect::<BTreeMap<_, _>>(),
+        nodes: nodes.into_iter().map(|node| (node.id, Arc::new(node))).collect(),
         shards: shards.into_iter().map(|shard| (shard.id, Arc::new(shard))).collect(),
         roots: RootSet::default(),
     })
