@@ -168,9 +168,11 @@ impl Group {
         loop {
             tokio::select! {
                 biased;
-                result = map.changed() => if result.is_err() { return },
+                Ok(()) = map.changed() => {}
                 result = status.changed() => {
                     if result.is_err() {
+                        // Its end, by itself or not, is the last news.
+                        changed();
                         return;
                     }
                     let new = key(&status.borrow_and_update());
