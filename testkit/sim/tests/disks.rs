@@ -94,7 +94,11 @@ fn a_root_with_a_flipped_bit_becomes_another_voter() {
         world.restart(leader);
         whole_again(&mut world);
         let is_exchanged = world.until(10 * LEASE_MS, |world| voters(world).len() == 3 && voters(world) != before);
-        assert!(is_exchanged, "seed {seed}, {flipped:?}: the former voter's id is not used again: {}", world.describe());
+        assert!(
+            is_exchanged,
+            "seed {seed}, {flipped:?}: the former voter's id is not used again: {}",
+            world.describe()
+        );
         commits(&mut world, None).expect("a change");
         world.assert_safe();
     }
