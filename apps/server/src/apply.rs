@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Makes configuration values true: at the start all of them, after CONFIG SET those that changed.
 
+use crate::cluster;
 use crate::config::kind::parse_bytes;
 use crate::config::table::TABLE;
 use crate::config::{ApplyError, ServerSettings, Values, os_reason};
@@ -167,6 +168,11 @@ pub fn apply(server: &Server, values: &Values, changed: &[usize]) -> Result<(), 
         new.skip_checksum_validation = old.skip_checksum_validation;
         server.engine.settings.store(std::sync::Arc::new(new));
         server.replication.configure(values);
+    }
+    if changed.iter().any(|&index| cluster::is_live(TABLE[index].name))
+        && let Some(runtime) = server.cluster.get()
+    {
+        runtime.configure(values);
     }
     if changed.iter().any(|&index| TABLE[index].name.starts_with("maxmemory")) {
         server.measure_memory();

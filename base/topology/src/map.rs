@@ -104,6 +104,9 @@ pub enum MapError {
     /// A shard has an epoch above `current_epoch`.
     #[error("shard {0} is ahead of the current epoch")]
     EpochAhead(ShardId),
+    /// Replicas that take their data from each other in a circle.
+    #[error("node {0} takes its data from itself, by way of others")]
+    Circle(NodeId),
     /// Something is newer than the map.
     #[error("{0} is newer than the map")]
     VersionAhead(String),
@@ -211,6 +214,22 @@ impl ClusterMap {
     pub fn role_of(&self, id: &NodeId) -> Option<Role> {
         let shard = self.shard_of(id)?;
         Some(if shard.primary == *id { Role::Primary } else { Role::Replica })
+    }
+
+    /// The node from which a replica takes its data: the replica to which it is chained, as long as
+    /// that one is a live replica of the same shard, else the primary. None for primaries and pure roots.
+    pub fn upstream_of(&self, id: &NodeId) -> Option<&Node> {
+        let node = self.node(id)?;
+        let shard = self.shard(&node.shard?).filter(|shard| shard.primary != *id)?;
+        let chained = node.upstream.filter(|upstream| *upstream != shard.primary).and_then(|id| self.node(&id));
+        let chained = chained.filter(|upstream| upstream.shard == node.shard && !upstream.failed);
+        chained.or_else(|| self.node(&shard.primary))
+    }
+
+    /// How many links lie between a replica and its primary: 1 if it is not chained. 0 for primaries.
+    pub fn depth_of(&self, id: &NodeId) -> usize {
+        // `check_node` has refused circles.
+        std::iter::successors(self.upstream_of(id), |upstream| self.upstream_of(&upstream.id)).count()
     }
 
     /// The nodes of a shard, the primary first.
@@ -426,6 +445,10 @@ fn check_node(parts: &MapParts, id: &NodeId, node: &Node) -> Result<(), MapError
     };
     if !listed {
         return Err(MapError::Homeless(*id));
+    }
+    let upstream = |id: &NodeId| parts.nodes.get(id).and_then(|node| node.upstream);
+    if std::iter::successors(node.upstream, upstream).take(parts.nodes.len()).any(|other| other == *id) {
+        return Err(MapError::Circle(*id));
     }
     if node.promotable_since > parts.version || node.join_index > parts.version.get() {
         return Err(MapError::VersionAhead(id.to_string()));

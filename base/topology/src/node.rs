@@ -40,6 +40,12 @@ pub struct Node {
     pub failed: bool,
     /// Configured never to be promoted automatically (`cluster-replica-no-failover`).
     pub no_failover: bool,
+    /// As a replica it may be moved to a primary that has lost its own, when its shard keeps so many
+    /// live ones (`cluster-migration-barrier`). None: never (`cluster-allow-replica-migration no`).
+    pub migration_barrier: Option<u32>,
+    /// A replica that takes its data from another replica of its shard, not from the primary. Only as
+    /// long as that one lives and is one: see [`crate::ClusterMap::upstream_of`].
+    pub upstream: Option<NodeId>,
     /// Log index of its join; the lowest are preferred as roots.
     pub join_index: u64,
     /// Since when it has been a member of its shard without a verdict. It may be promoted only if a
@@ -68,6 +74,8 @@ impl Node {
             replica_priority: 100,
             failed: false,
             no_failover: false,
+            migration_barrier: Some(1),
+            upstream: None,
             join_index: 0,
             promotable_since: TopologyVersion::ZERO,
         }
@@ -97,6 +105,9 @@ pub struct Shard {
     pub replicas: Vec<NodeId>,
     /// The slots it owns.
     pub slots: SlotSet,
+    /// It is meant to have a replica: it had one that failed, or got its slots in a cluster with
+    /// replicas. Without a live one it is given one of another shard's.
+    pub wants_replica: bool,
 }
 
 impl Shard {

@@ -49,6 +49,7 @@ fn parts(plan: &Plan, version: u64) -> MapParts {
             primary_incarnation: Incarnation(1),
             replicas: members[1..].iter().map(|m| id(*m)).collect(),
             slots,
+            wants_replica: members.len() > 1,
         };
         parts.shards.insert(shard.id, Arc::new(shard));
     }

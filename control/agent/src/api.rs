@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pando_env::BoxFuture;
 use pando_topology::{ClusterMap, NodeId, Slot, SlotSet, TopologyVersion};
+use tokio::sync::watch;
 
 /// What one process brings along into its cluster.
 #[derive(Clone, Debug)]
@@ -22,8 +23,10 @@ pub struct AgentConfig {
     pub port: u16,
     /// TLS client port, 0 when there is none.
     pub tls_port: u16,
-    /// Cluster port, listened on and announced.
+    /// Cluster port, listened on and, without `announced_cluster_port`, announced.
     pub cluster_port: u16,
+    /// `cluster-announce-bus-port`; 0 if it is the same.
+    pub announced_cluster_port: u16,
     /// Folder of the state file and of the roots' files.
     pub dir: PathBuf,
     /// Name of the state file in `dir` (`cluster-config-file`).
@@ -44,6 +47,41 @@ pub struct AgentConfig {
     pub no_failover: bool,
     /// `cluster-require-full-coverage`: without it, a partly served slot space is still "ok".
     pub require_full_coverage: bool,
+    /// `cluster-migration-barrier`; none with `cluster-allow-replica-migration no`.
+    pub migration_barrier: Option<u32>,
+    /// `cluster-replica-validity-factor`; 0: data never are too old.
+    pub validity_factor: u64,
+    /// `repl-ping-replica-period`, in milliseconds.
+    pub repl_ping_ms: u64,
+    /// `cluster-failover-zone-affinity`, as the leading root has it.
+    pub zone_affinity: bool,
+    /// `cluster-manual-failover-timeout`, in milliseconds.
+    pub manual_failover_ms: u64,
+}
+
+impl AgentConfig {
+    /// A replica that has heard nothing of its primary for so long is not promoted unasked. As in Valkey, the time
+    /// after which a primary counts as failed does not count.
+    pub fn is_too_old(&self, data_age_ms: u64) -> bool {
+        let limit = self.lease_ms.saturating_mul(self.validity_factor).saturating_add(self.repl_ping_ms);
+        self.validity_factor != 0 && data_age_ms.saturating_sub(self.lease_ms) > limit
+    }
+
+    /// Takes over what may change while the process runs.
+    pub(crate) fn update(&mut self, new: AgentConfig) {
+        let AgentConfig { host, hostname, port, tls_port, announced_cluster_port, zone, .. } = new;
+        (self.hostname, self.port, self.tls_port, self.zone) = (hostname, port, tls_port, zone);
+        self.announced_cluster_port = announced_cluster_port;
+        self.replica_priority = new.replica_priority;
+        self.no_failover = new.no_failover;
+        self.require_full_coverage = new.require_full_coverage;
+        self.migration_barrier = new.migration_barrier;
+        self.validity_factor = new.validity_factor;
+        self.repl_ping_ms = new.repl_ping_ms;
+        self.zone_affinity = new.zone_affinity;
+        self.manual_failover_ms = new.manual_failover_ms;
+        self.host = host;
+    }
 }
 
 /// `cluster-roles`.
@@ -74,6 +112,12 @@ impl Default for AgentConfig {
             replica_priority: 100,
             no_failover: false,
             require_full_coverage: true,
+            announced_cluster_port: 0,
+            migration_barrier: Some(1),
+            validity_factor: 10,
+            repl_ping_ms: 10_000,
+            zone_affinity: true,
+            manual_failover_ms: 5000,
         }
     }
 }
@@ -94,6 +138,11 @@ pub trait DataPlane: Send + Sync {
     /// Planned failover: hold writes until that `CLOCK_BOOTTIME` millisecond, or let them go (`None`).
     /// After it returned with `Some`, `status().offset` must not grow by client writes.
     fn pause_writes(&self, until_boottime_ms: Option<u64>);
+    /// Changes when the link to the primary goes up or down; a break only when what came before it is applied, and so
+    /// part of `status().offset`. The roots hear of it at once.
+    fn link_changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
+    }
     /// Ends when `status().offset` has probably reached this; the caller looks itself.
     fn reached(&self, offset: u64) -> BoxFuture<'static, ()>;
 }
@@ -103,10 +152,14 @@ pub trait DataPlane: Send + Sync {
 pub struct DataStatus {
     /// Replication id of the history this node holds.
     pub replid: [u8; 40],
+    /// Replication id of the history that it continues since the last promotion, and up to which offset.
+    pub replid2: ([u8; 40], u64),
     /// Primary: end of its log. Replica: what it has applied.
     pub offset: u64,
-    /// Replica: the link to the primary is up and in sync.
+    /// Replica: the link to the primary is up and in sync, or broke and what came is not applied yet.
     pub link_up: bool,
+    /// Replica: since it last heard of the primary, or since the link broke, in milliseconds.
+    pub data_age_ms: u64,
     /// Replica: a full copy of the present primary's history was completed at least once.
     pub synced: bool,
     /// Loading a file or a full sync at this moment.
@@ -115,7 +168,15 @@ pub struct DataStatus {
 
 impl Default for DataStatus {
     fn default() -> Self {
-        Self { replid: [b'0'; 40], offset: 0, link_up: false, synced: false, loading: false }
+        Self {
+            replid: [b'0'; 40],
+            replid2: ([b'0'; 40], 0),
+            offset: 0,
+            link_up: false,
+            data_age_ms: 0,
+            synced: false,
+            loading: false,
+        }
     }
 }
 
@@ -132,6 +193,10 @@ pub enum Request {
     FlushSlots,
     /// `CLUSTER REPLICATE` (the server checks that this node is empty).
     Replicate(NodeId),
+    /// `CLUSTER REPLICATE <replica> CHAIN`: as above, but its data come from that replica.
+    Chain(NodeId),
+    /// `CLUSTER REPLICATE NO ONE`: the primary of a new shard without slots.
+    Detach,
     /// `CLUSTER FORGET`.
     Forget(NodeId),
     /// `CLUSTER RESET` (the server checks that this node is empty).

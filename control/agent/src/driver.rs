@@ -105,6 +105,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     let config = Arc::new(config);
     let view = View {
         identity,
+        config: config.clone(),
         host: state.host.clone(),
         voter: None,
         map: map.clone(),
@@ -147,6 +148,8 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     driver.begin().await?;
     driver.listener =
         Some(tokio::spawn(net::listen(listener, door_seen, driver.conn_config.clone(), driver.events.clone())));
+    let (mut changes, events) = (driver.plane.link_changes(), driver.events.clone());
+    tokio::spawn(async move { while changes.changed().await.is_ok() && events.send(Event::LinkToPrimary).is_ok() {} });
     tokio::spawn(driver.run(received, asked));
     Ok(AgentHandle { asks, info })
 }
@@ -177,6 +180,7 @@ impl Driver {
                 Some(event) = events.recv() => self.on_event(event).await,
                 ask = asks.recv() => match ask {
                     Some(Ask::Request(request, reply)) => self.on_request(request, reply),
+                    Some(Ask::Configure(config)) => self.configure(*config),
                     Some(Ask::Shutdown(done)) => {
                         self.shut_down().await;
                         done.send(()).ok();
@@ -236,6 +240,7 @@ impl Driver {
             Event::RootsChanged => self.on_roots_changed(),
             Event::Decided => self.on_decided(),
             Event::GroupOpened(reopened) => self.on_group_opened(reopened).await,
+            Event::LinkToPrimary => self.send_heartbeats(),
             Event::VotersChecked => self.on_voters_checked(),
             Event::CaughtUp => self.on_caught_up(),
             Event::Stored(version) => self.on_stored(version),
@@ -252,6 +257,20 @@ impl Driver {
         self.look_at_peers();
         self.links.reset_silent((self.config.lease_ms / 2).max(500));
         self.update_info();
+    }
+
+    fn configure(&mut self, new: AgentConfig) {
+        let mut config = (*self.config).clone();
+        config.update(new);
+        if !config.host.is_empty() && config.host != self.state.host {
+            self.state.host = config.host.clone();
+            self.persist();
+        }
+        self.config = Arc::new(config);
+        self.update_view();
+        self.update_lease();
+        // Returns at once if the roots know all of it.
+        tokio::spawn(self.flow().register());
     }
 
     fn on_request(&mut self, request: Request, reply: crate::handle::Reply) {
@@ -391,6 +410,7 @@ impl Driver {
         let identity = self.identity();
         let view = View {
             identity,
+            config: self.config.clone(),
             host: self.state.host.clone(),
             voter: self.group.as_ref().map(Group::voter),
             map: self.map.clone(),

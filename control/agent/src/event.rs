@@ -43,6 +43,8 @@ pub(crate) enum Event {
     Stored(TopologyVersion),
     /// The member of the root group that had stopped was started again, or could not be.
     GroupOpened(Reopened),
+    /// See `DataPlane::link_changes`.
+    LinkToPrimary,
     /// The voters were looked after; the next look may begin.
     VotersChecked,
     /// A request's flow wants a change of the node's own state; answered when it is durable.

@@ -30,6 +30,8 @@ pub(crate) const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct View {
     pub identity: Identity,
+    /// The configuration in force; what flows were started with may be older.
+    pub config: Arc<AgentConfig>,
     /// Announced address; empty until learned.
     pub host: String,
     /// This node's id in the root group, if it may become a root.
@@ -234,7 +236,7 @@ impl Flow {
 
     /// What this node registers about itself.
     pub fn node_info(&self, view: &View) -> NodeInfo {
-        node_info(&self.config, view.host.clone(), view.voter)
+        node_info(&view.config, view.host.clone(), view.voter)
     }
 }
 
@@ -244,21 +246,26 @@ pub(crate) fn node_info(config: &AgentConfig, host: String, voter: Option<u64>) 
         host,
         hostname: config.hostname.clone(),
         port: config.port,
-        cluster_port: config.cluster_port,
+        cluster_port: announced_port(config),
         tls_port: config.tls_port,
         zone: config.zone.clone(),
         replica_priority: config.replica_priority,
         no_failover: config.no_failover,
+        migration_barrier: config.migration_barrier,
         root_eligible: config.roles.root,
         root_id: voter,
     }
+}
+
+fn announced_port(config: &AgentConfig) -> u16 {
+    if config.announced_cluster_port == 0 { config.cluster_port } else { config.announced_cluster_port }
 }
 
 /// The node itself, as it joins a cluster.
 pub(crate) fn own_node(config: &AgentConfig, identity: &Identity, host: String, voter: Option<u64>) -> Node {
     let mut node = Node::new(identity.node, host, config.port);
     node.hostname = config.hostname.clone();
-    node.cluster_port = config.cluster_port;
+    node.cluster_port = announced_port(config);
     node.tls_port = config.tls_port;
     node.incarnation = identity.incarnation;
     node.zone = config.zone.clone();
@@ -267,5 +274,6 @@ pub(crate) fn own_node(config: &AgentConfig, identity: &Identity, host: String, 
     node.root_eligible = config.roles.root;
     node.replica_priority = config.replica_priority;
     node.no_failover = config.no_failover;
+    node.migration_barrier = config.migration_barrier;
     node
 }

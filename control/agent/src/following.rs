@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pando_env::Env;
-use pando_liveness::{Claim, Heartbeat, NodeStatus, PrimaryLease, ProofOfDeath, ReplicaPromise};
+use pando_liveness::{Claim, Heartbeat, Lineage, NodeStatus, PrimaryLease, ProofOfDeath, ReplicaPromise};
 use pando_topology::{ClusterMap, Delta, NodeId, Role, SLOT_COUNT, TopologyVersion};
 use pando_wire::messages::Message;
 use pando_wire::{Conn, Hello, Purpose};
@@ -224,10 +224,12 @@ impl Driver {
         let told = self.node.promise.told();
         let (version, roots_since) = self.node.lease.versions();
         let claim = if self.state.joining.is_some() { None } else { self.node.lease.claim() };
+        let is_replica = self.map.role_of(&self.me()) == Some(Role::Replica);
         let status = NodeStatus {
             offset: status.offset,
-            replid: String::from_utf8_lossy(&status.replid).into_owned(),
+            lineage: Lineage::new(&status.replid, &status.replid2.0, status.replid2.1),
             link_up: status.link_up,
+            stale: is_replica && self.config.is_too_old(status.data_age_ms),
             synced: status.synced && !status.loading,
             told,
             promise_left_ms: self.node.promise.left_ms(now),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{AgentInfo, Answer, Request};
+use crate::api::{AgentConfig, AgentInfo, Answer, Request};
 
 /// Called exactly once with the result of a request, on the cluster thread; must not block.
 pub type Reply = Box<dyn FnOnce(Result<Answer, String>) + Send>;
@@ -14,6 +14,7 @@ pub type Reply = Box<dyn FnOnce(Result<Answer, String>) + Send>;
 /// What a handle asks of the agent's task.
 pub(crate) enum Ask {
     Request(Request, Reply),
+    Configure(Box<AgentConfig>),
     Shutdown(oneshot::Sender<()>),
 }
 
@@ -37,6 +38,12 @@ impl AgentHandle {
         let (sender, receiver) = oneshot::channel();
         self.submit(request, Box::new(move |result| drop(sender.send(result))));
         receiver.await.unwrap_or_else(|_| Err("ERR The cluster agent is shut down".into()))
+    }
+
+    /// Takes over a changed configuration, as far as it may change while the process runs, and tells the roots.
+    pub fn configure(&self, config: AgentConfig) {
+        // An error means that the agent is gone, and nobody needs the change.
+        self.asks.send(Ask::Configure(Box::new(config))).ok();
     }
 
     /// A recent snapshot (at most one heartbeat old).

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use pando_root_state::{Command, Outcome};
-use pando_topology::{NodeId, Slot, SlotSet};
+use pando_topology::{NodeId, ShardId, Slot, SlotSet};
 use pando_wire::messages::{Call, Reply};
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ impl Flow {
             Request::DelSlots(slots) => Command::DelSlots { node: me, slots },
             Request::FlushSlots => Command::FlushSlots { node: me },
             Request::Replicate(of) => Command::Replicate { node: me, of },
+            Request::Chain(to) => Command::Chain { node: me, to },
+            Request::Detach => Command::Detach { node: me, shard: ShardId::random(|bytes| self.env.rng.fill(bytes)) },
             Request::Forget(node) => Command::Forget { node, by: me },
             Request::Reset { hard } => return self.reset(hard).await,
             Request::Failover(mode) => return self.failover(mode, plane).await,

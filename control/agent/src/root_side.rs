@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use pando_env::Env;
+use pando_failover::{Decider, Policy};
 use pando_liveness::{Ack, Evidence, Heartbeat, ProofOfDeath, RootLedger, RootReport};
 use pando_root_state::{Command, Proposal, RequestId};
 use pando_topology::{Incarnation, NodeId, TopologyVersion};
@@ -23,6 +24,7 @@ use crate::voters::Voters;
 pub(crate) struct RootSide {
     ledger: RootLedger,
     pub evidence: Evidence,
+    decider: Decider,
     feed: Feed,
     subscribers: BTreeMap<ConnId, (Conn, TopologyVersion)>,
     /// Last heartbeats whose claims could not be granted, and where to answer (here: `None`).
@@ -44,6 +46,7 @@ impl RootSide {
             ledger: RootLedger::new(node, incarnation, config.lease_ms, started),
             // A few reports may be late; an isolated root's must not count for long.
             evidence: Evidence::new(6 * heartbeat_ms(config.lease_ms)),
+            decider: Decider::default(),
             feed: Feed::default(),
             subscribers: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -166,7 +169,8 @@ impl Driver {
         if root.is_deciding || !root.evidence.has_quorum(now, &map) {
             return;
         }
-        let decisions = pando_failover::decide(&map, &root.evidence, now);
+        let policy = Policy { zone_affinity: self.config.zone_affinity };
+        let decisions = root.decider.decide(&policy, &map, &root.evidence, now);
         if decisions.is_empty() {
             return;
         }

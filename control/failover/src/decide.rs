@@ -2,73 +2,138 @@
 //! One look at the whole cluster: every verdict and every shard, answered together so that it is one
 //! entry of the log however many shards failed.
 
-use crate::rank::{Candidate, candidates};
+use crate::orphans::Orphans;
+use crate::rank::{Candidate, Policy, candidates};
 use crate::why::{why_nodes, why_shard};
 use pando_liveness::{Evidence, NodeState, Verdict};
 use pando_root_state::{Command, Decision, PromoteReason};
-use pando_topology::{ClusterMap, NodeId, Shard};
+use pando_topology::{ClusterMap, NodeId, Shard, ShardId};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// What to propose now, with the evidence, as one `Command::Decide` (`witnesses` are its roots); empty if there is nothing to repair. Asking again
-/// before the last answer is applied gives the same commands again, which their guards then refuse:
-/// keep one batch under way at a time.
-pub fn decide(map: &ClusterMap, evidence: &Evidence, now_ms: u64) -> Vec<Decision> {
-    if !evidence.has_quorum(now_ms, map) {
-        return Vec::new();
-    }
-    let verdicts = map.nodes().values().map(|n| (n, evidence.verdict(now_ms, map, &n.id)));
-    let (mut failed, mut back) = (Vec::new(), Vec::new());
-    for (node, verdict) in verdicts {
-        match verdict {
-            Verdict::Failed if !node.failed => failed.push(node.id),
-            Verdict::Alive if node.failed => back.push(node.id),
-            Verdict::Failed | Verdict::Alive | Verdict::Open => {}
-        }
-    }
-    let mut commands = Vec::new();
-    // Verdicts first: the promotions below see the cluster as it is after them.
-    if !failed.is_empty() {
-        let why = why_nodes(now_ms, map, evidence, &failed);
-        commands.push(Decision { command: Command::MarkFailed { nodes: failed }, why });
-    }
-    if !back.is_empty() {
-        let why = why_nodes(now_ms, map, evidence, &back);
-        commands.push(Decision { command: Command::ClearFailed { nodes: back }, why });
-    }
-    commands.extend(map.shards().values().filter_map(|shard| decide_shard(map, evidence, now_ms, shard)));
-    commands
+/// How long the leader waits for the last words of replicas whose primary's process is proven dead. They come with the
+/// proof, because all its connections break at once; only one that hangs lets the others wait.
+const LAST_WORDS_MS: u64 = 100;
+
+/// The leader's judgement, and the little that it has to remember. May be lost.
+#[derive(Clone, Debug, Default)]
+pub struct Decider {
+    /// Shards that wait for last words, since when.
+    waiting: BTreeMap<ShardId, u64>,
+    orphans: Orphans,
 }
 
-fn decide_shard(map: &ClusterMap, evidence: &Evidence, now_ms: u64, shard: &Shard) -> Option<Decision> {
-    let primary = map.node(&shard.primary)?;
-    let heard = evidence.latest(now_ms, &shard.primary);
-    let restarted = heard.is_some_and(|e| e.incarnation > shard.primary_incarnation);
-    let verdict = evidence.verdict(now_ms, map, &shard.primary);
-    // The process that reigned is gone for certain: a candidate need not wait for its promise, it
-    // will find the proof itself.
-    let proven_dead = restarted
-        || map.roots().is_quorum(|root| evidence.state(now_ms, root, &shard.primary) == Some(NodeState::Dead));
-    if verdict != Verdict::Failed && !restarted {
-        return None;
+impl Decider {
+    /// What to propose now, with the evidence, as one `Command::Decide` (`witnesses` are its roots); empty if there
+    /// is nothing to repair. Asking again before the last answer is applied gives the same commands again, which
+    /// their guards then refuse: keep one batch under way at a time.
+    pub fn decide(&mut self, policy: &Policy, map: &ClusterMap, evidence: &Evidence, now_ms: u64) -> Vec<Decision> {
+        if !evidence.has_quorum(now_ms, map) {
+            return Vec::new();
+        }
+        let (mut failed, mut back, mut down) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for node in map.nodes().values() {
+            match evidence.verdict(now_ms, map, &node.id) {
+                Verdict::Failed => {
+                    down.insert(node.id);
+                    if !node.failed {
+                        failed.push(node.id);
+                    }
+                }
+                Verdict::Alive if node.failed => back.push(node.id),
+                Verdict::Alive | Verdict::Open => {}
+            }
+        }
+        let mut commands = Vec::new();
+        // Verdicts first: the promotions below see the cluster as it is after them.
+        if !failed.is_empty() {
+            let why = why_nodes(now_ms, map, evidence, &failed);
+            commands.push(Decision { command: Command::MarkFailed { nodes: failed }, why });
+        }
+        if !back.is_empty() {
+            let why = why_nodes(now_ms, map, evidence, &back);
+            commands.push(Decision { command: Command::ClearFailed { nodes: back }, why });
+        }
+        let look = Look { policy, map, evidence, now_ms };
+        let waiting = std::mem::take(&mut self.waiting);
+        for shard in map.shards().values() {
+            match look.at(shard, down.contains(&shard.primary), waiting.get(&shard.id).copied()) {
+                ShardVerdict::Nothing => {}
+                ShardVerdict::Wait { since_ms } => drop(self.waiting.insert(shard.id, since_ms)),
+                ShardVerdict::Do(command) => commands.push(command),
+            }
+        }
+        // One thing at a time: a replica that is moved may be needed where it was.
+        if commands.is_empty() && self.waiting.is_empty() {
+            let is_alive = |id: &NodeId| evidence.verdict(now_ms, map, id) == Verdict::Alive;
+            commands = self.orphans.decide(map, now_ms, is_alive);
+        }
+        commands
     }
-    let free = |c: &Candidate| proven_dead || c.promise_left_ms == 0;
-    let best = candidates(now_ms, map, evidence, shard).into_iter().find(free);
-    match best {
-        Some(best) => {
+}
+
+/// What there is to look at.
+struct Look<'a> {
+    policy: &'a Policy,
+    map: &'a ClusterMap,
+    evidence: &'a Evidence,
+    now_ms: u64,
+}
+
+/// What is to be done about one shard.
+enum ShardVerdict {
+    Nothing,
+    /// For last words, since this time.
+    Wait {
+        since_ms: u64,
+    },
+    Do(Decision),
+}
+
+impl Look<'_> {
+    fn at(&self, shard: &Shard, is_down: bool, waits_since_ms: Option<u64>) -> ShardVerdict {
+        let Look { policy, map, evidence, now_ms } = *self;
+        let heard = evidence.latest(now_ms, &shard.primary);
+        let restarted = heard.is_some_and(|e| e.incarnation > shard.primary_incarnation);
+        if !is_down && !restarted {
+            return ShardVerdict::Nothing;
+        }
+        // The process that reigned is gone for certain: a candidate need not wait for its promise, it
+        // will find the proof itself.
+        let proven_dead = restarted
+            || map.roots().is_quorum(|root| evidence.state(now_ms, root, &shard.primary) == Some(NodeState::Dead));
+        let fit = candidates(now_ms, map, evidence, shard, policy);
+        if proven_dead && fit.len() > 1 && fit.iter().any(|c| self.is_silent(shard, c)) {
+            let since_ms = waits_since_ms.unwrap_or(now_ms);
+            if now_ms < since_ms + LAST_WORDS_MS {
+                return ShardVerdict::Wait { since_ms };
+            }
+        }
+        let free = |c: &&Candidate| proven_dead || c.promise_left_ms == 0;
+        if let Some(best) = fit.iter().find(free) {
             let reason = if restarted { PromoteReason::Restarted } else { PromoteReason::Failed };
-            let why = why_shard(now_ms, map, evidence, shard, Some(&best.node));
-            Some(Decision { command: promotion(shard, &best, reason), why })
+            let why = why_shard(now_ms, map, evidence, shard, policy, Some(&best.node));
+            return ShardVerdict::Do(Decision { command: promotion(shard, best, reason), why });
         }
         // Nobody can replace it: the new process may go on, once it has registered.
-        None if verdict == Verdict::Alive && primary.incarnation > shard.primary_incarnation => {
-            let command = Command::ConfirmPrimary {
-                shard: shard.id,
-                node: primary.id,
-                incarnation: primary.incarnation,
-                expect_epoch: shard.epoch,
-            };
-            Some(Decision { command, why: why_shard(now_ms, map, evidence, shard, None) })
+        match map.node(&shard.primary).filter(|primary| primary.incarnation > shard.primary_incarnation) {
+            Some(primary) if evidence.verdict(now_ms, map, &primary.id) == Verdict::Alive => {
+                let command = Command::ConfirmPrimary {
+                    shard: shard.id,
+                    node: primary.id,
+                    incarnation: primary.incarnation,
+                    expect_epoch: shard.epoch,
+                };
+                ShardVerdict::Do(Decision { command, why: why_shard(now_ms, map, evidence, shard, policy, None) })
+            }
+            _ => ShardVerdict::Nothing,
         }
-        None => None,
+    }
+
+    /// It has not said yet what it has of the dead primary's last words. A chained one gets them from its upstream
+    /// and cannot have more.
+    fn is_silent(&self, shard: &Shard, candidate: &Candidate) -> bool {
+        let upstream = self.map.upstream_of(&candidate.node);
+        candidate.link_up && upstream.is_some_and(|upstream| upstream.id == shard.primary)
     }
 }
 
@@ -81,21 +146,4 @@ fn promotion(shard: &Shard, candidate: &Candidate, reason: PromoteReason) -> Com
         told_at: candidate.told_at,
         reason,
     }
-}
-
-/// The promotion of one replica that an operator asked for; its priority does not matter, everything
-/// that safety needs does. None: it may not be promoted now.
-pub fn manual_promotion(map: &ClusterMap, evidence: &Evidence, now_ms: u64, to: &NodeId) -> Option<Command> {
-    let shard = map.shard_of(to).filter(|s| s.primary != *to)?;
-    let node = map.node(to).filter(|n| !n.failed)?;
-    let heard = evidence.latest(now_ms, to).filter(|e| e.incarnation == node.incarnation && e.status.synced)?;
-    let told = heard.status.told.filter(|t| t.shard == shard.id && t.version >= node.promotable_since)?;
-    let candidate = Candidate {
-        node: *to,
-        incarnation: node.incarnation,
-        told_at: told.version,
-        promise_left_ms: heard.status.promise_left_ms,
-        offset: heard.status.offset,
-    };
-    Some(promotion(shard, &candidate, PromoteReason::Manual))
 }

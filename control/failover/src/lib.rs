@@ -7,16 +7,19 @@
 //!   quorum says failed ──► MarkFailed        primary failed, candidate free ──► Promote
 //!   quorum says alive  ──► ClearFailed       primary is a new process       ──► Promote, or
 //!   anything less      ──► nothing                                              ConfirmPrimary
+//!                                            replicas gone for a while      ──► MoveReplica
 //! ```
 //! Not here: when to ask again (after each entry and each report) and how voters are chosen
 //! (`pando_root_state::next_root_step`).
 
 mod decide;
+mod orphans;
 mod rank;
 #[cfg(test)]
 mod tests;
 mod why;
 
-pub use decide::{decide, manual_promotion};
-pub use rank::{Candidate, candidates, judge};
+pub use decide::Decider;
+pub use orphans::MIGRATION_DELAY_MS;
+pub use rank::{Candidate, Policy, Unfit, candidates, rank};
 pub use why::{is_same_refusal, opinions, seen_candidates, unrepaired, why_nodes, why_shard, witnesses};

@@ -2,7 +2,7 @@
 //! The evidence that goes with a decision: what each root says of a node, and every replica with what speaks
 //! against it. Only put together when something is decided or somebody asks. Pure.
 
-use crate::rank::{candidates, judge};
+use crate::rank::{Candidate, Policy, rank};
 use pando_liveness::{Evidence, NodeState, Verdict};
 use pando_root_state::{Command, Decision, Opinion, SeenCandidate, Why, WhyNot};
 use pando_topology::{ClusterMap, Incarnation, NodeId, Shard};
@@ -40,55 +40,31 @@ pub fn seen_candidates(
     map: &ClusterMap,
     evidence: &Evidence,
     shard: &Shard,
+    policy: &Policy,
     chosen: Option<&NodeId>,
     is_bound: bool,
 ) -> Vec<SeenCandidate> {
-    let ranked = candidates(now_ms, map, evidence, shard);
-    let is_ranked = |id: &&NodeId| ranked.iter().any(|candidate| candidate.node == **id);
-    let others = shard.replicas.iter().filter(|id| !is_ranked(id));
-    let mut seen = Vec::with_capacity(shard.replicas.len());
-    for (id, bound_ms) in ranked.iter().map(|c| (&c.node, c.promise_left_ms)).chain(others.map(|id| (id, 0))) {
-        let heard = evidence.latest(now_ms, id);
-        let why_not = match judge(now_ms, map, evidence, shard, id) {
-            _ if chosen == Some(id) => None,
-            Err(why_not) => Some(why_not),
-            Ok(_) if is_bound && bound_ms > 0 => Some(WhyNot::Bound(bound_ms)),
-            Ok(_) => chosen.map(|_| WhyNot::Outranked(String::new())),
-        };
-        let node = map.node(id);
-        seen.push(SeenCandidate {
-            node: *id,
-            offset: heard.map_or(0, |heard| heard.status.offset),
+    let ranked = rank(now_ms, map, evidence, shard, policy);
+    let best = ranked.iter().find(|candidate| Some(&candidate.node) == chosen);
+    let why_not = |candidate: &Candidate| match (candidate.unfit, best) {
+        (_, Some(best)) if best.node == candidate.node => None,
+        (Some(unfit), _) => Some(unfit.into()),
+        (None, _) if is_bound && candidate.promise_left_ms > 0 => Some(WhyNot::Bound(candidate.promise_left_ms)),
+        (None, Some(best)) => Some(WhyNot::Outranked(best.advantage(candidate).to_owned())),
+        (None, None) => None,
+    };
+    let seen = |candidate: &Candidate| {
+        let node = map.node(&candidate.node);
+        SeenCandidate {
+            node: candidate.node,
+            offset: candidate.offset,
             zone: node.map(|node| node.zone.clone()).unwrap_or_default(),
             priority: node.map_or(0, |node| node.replica_priority),
-            link_up: heard.is_some_and(|heard| heard.status.link_up),
-            why_not,
-        });
-    }
-    if let Some(best) = seen.iter().find(|candidate| candidate.why_not.is_none()).cloned() {
-        let zone = map.node(&shard.primary).map(|node| node.zone.as_str()).unwrap_or_default();
-        for candidate in &mut seen {
-            if matches!(candidate.why_not, Some(WhyNot::Outranked(_))) {
-                candidate.why_not = Some(WhyNot::Outranked(difference(&best, candidate, zone).to_owned()));
-            }
+            link_up: candidate.link_up,
+            why_not: why_not(candidate),
         }
-    }
-    seen
-}
-
-/// By which of the criteria that a record tells the first is better.
-fn difference(best: &SeenCandidate, other: &SeenCandidate, primary_zone: &str) -> &'static str {
-    if best.link_up && !other.link_up {
-        "its link to the primary was up"
-    } else if best.offset > other.offset {
-        "it has more of the data"
-    } else if best.zone == primary_zone && other.zone != primary_zone {
-        "it is in the zone of the primary"
-    } else if best.priority < other.priority {
-        "its replica-priority is a lower number"
-    } else {
-        "it comes first in the order of the ranking"
-    }
+    };
+    ranked.iter().map(seen).collect()
 }
 
 /// A shard of which the primary is needed and away.
@@ -107,11 +83,18 @@ fn away(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard) -> Op
 }
 
 /// The evidence as it is about a shard: what the roots say of its primary, and its replicas.
-pub fn why_shard(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard, chosen: Option<&NodeId>) -> Why {
+pub fn why_shard(
+    now_ms: u64,
+    map: &ClusterMap,
+    evidence: &Evidence,
+    shard: &Shard,
+    policy: &Policy,
+    chosen: Option<&NodeId>,
+) -> Why {
     let is_bound = away(now_ms, map, evidence, shard).is_none_or(|away| !away.proven_dead);
     Why {
         opinions: opinions(now_ms, evidence, &witnesses(map), &shard.primary, Some(shard.primary_incarnation)),
-        candidates: seen_candidates(now_ms, map, evidence, shard, chosen, is_bound),
+        candidates: seen_candidates(now_ms, map, evidence, shard, policy, chosen, is_bound),
         note: String::new(),
     }
 }
@@ -125,13 +108,13 @@ pub fn why_nodes(now_ms: u64, map: &ClusterMap, evidence: &Evidence, nodes: &[No
 
 /// The shards that own slots and whose primary is away, but that get no other: `Command::Refuse` for each, with
 /// the evidence. The same every time until something changes; the caller keeps repetitions out of the log.
-pub fn unrepaired(map: &ClusterMap, evidence: &Evidence, now_ms: u64) -> Vec<Decision> {
+pub fn unrepaired(map: &ClusterMap, evidence: &Evidence, now_ms: u64, policy: &Policy) -> Vec<Decision> {
     if !evidence.has_quorum(now_ms, map) {
         return Vec::new();
     }
     let refusal = |shard: &Shard| {
         let away = away(now_ms, map, evidence, shard)?;
-        let why = why_shard(now_ms, map, evidence, shard, None);
+        let why = why_shard(now_ms, map, evidence, shard, policy, None);
         let text = match why.candidates.len() {
             _ if why.candidates.iter().any(|candidate| candidate.why_not.is_none()) => return None,
             _ if away.restarted => return None,

@@ -30,6 +30,9 @@ struct Promise {
     until_ms: u64,
 }
 
+/// What the leader hears of at once when it changes: alive or not, and whether the link to the primary is up.
+type Reported = (std::mem::Discriminant<NodeState>, bool);
+
 /// A node as this root has heard of it.
 #[derive(Clone, Debug)]
 struct Seen {
@@ -42,7 +45,7 @@ struct Seen {
     dead: bool,
     status: NodeStatus,
     /// How it was last reported, to find out what changed.
-    reported: Option<std::mem::Discriminant<NodeState>>,
+    reported: Option<Reported>,
 }
 
 /// See the head of this file.
@@ -241,7 +244,7 @@ impl RootLedger {
         for id in map.nodes().keys() {
             let seen = self.nodes.entry(*id).or_insert_with(|| Seen::new(lease_end));
             let state = seen.state(now_ms, warming_up);
-            let kind = Some(std::mem::discriminant(&state));
+            let kind = Some((std::mem::discriminant(&state), seen.status.link_up));
             if full || seen.reported != kind {
                 let status = seen.status.clone();
                 nodes.insert(*id, NodeEvidence { incarnation: seen.incarnation, seq: seen.seq, state, status });

@@ -44,7 +44,7 @@ pub use evidence::{Evidence, Verdict};
 pub use lease::{Lease, PrimaryLease, UNLIMITED};
 pub use ledger::RootLedger;
 pub use messages::{
-    Ack, BeatAck, Claim, Grant, Heartbeat, NodeEvidence, NodeState, NodeStatus, PrimaryBeat, ProofOfDeath, RootReport,
-    Told,
+    Ack, BeatAck, Claim, Grant, Heartbeat, Lineage, NodeEvidence, NodeState, NodeStatus, PrimaryBeat, ProofOfDeath,
+    RootReport, Told,
 };
 pub use replica::ReplicaPromise;

@@ -23,16 +23,46 @@ pub struct Told {
     pub version: TopologyVersion,
 }
 
+/// Which stream of writes a copy of the data belongs to. Offsets can be compared only within one.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Lineage {
+    /// First 16 digits of the replication id; 0 if there is none.
+    pub id: u64,
+    /// Those of the stream that it continues since the last promotion; 0 if none.
+    pub before: u64,
+    /// Up to which offset the two are the same.
+    pub shared: u64,
+}
+
+impl Lineage {
+    /// From the 40 hexadecimal digits of INFO (`replid`, `replid2`) and the offset up to which both are one.
+    pub fn new(replid: &[u8], replid2: &[u8], shared: u64) -> Lineage {
+        let number = |id: &[u8]| {
+            let digits = id.get(..16).and_then(|digits| std::str::from_utf8(digits).ok());
+            digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+        };
+        Lineage { id: number(replid), before: number(replid2), shared }
+    }
+
+    /// A copy of this stream up to `offset` is a beginning of `other`.
+    pub fn begins(&self, offset: u64, other: &Lineage) -> bool {
+        self.id == other.id || (self.id == other.before && offset <= other.shared)
+    }
+}
+
 /// What a node says about itself, for the ranking of candidates. Safety does not depend on it,
 /// except on `told`.
 #[derive(Clone, Eq, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Replication offset.
     pub offset: u64,
-    /// Replication id, or empty.
-    pub replid: String,
-    /// Its link to the primary is up, or was when the primary went.
+    /// What the offset counts.
+    pub lineage: Lineage,
+    /// Its link to the primary is up (true on a primary). What came before it broke is in `offset`.
     pub link_up: bool,
+    /// Replica: the link has been down for longer than it may be for an automatic promotion
+    /// (`cluster-replica-validity-factor`).
+    pub stale: bool,
     /// It has the data: completed a full sync, or loaded its files and may serve them.
     pub synced: bool,
     /// See `Told`.

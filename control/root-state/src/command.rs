@@ -79,6 +79,8 @@ pub struct NodeInfo {
     pub replica_priority: u16,
     /// Never promoted automatically.
     pub no_failover: bool,
+    /// See `Node::migration_barrier`.
+    pub migration_barrier: Option<u32>,
     /// May become a root.
     pub root_eligible: bool,
     /// Its id in the Raft group.
@@ -97,6 +99,7 @@ impl NodeInfo {
             zone: node.zone.clone(),
             replica_priority: node.replica_priority,
             no_failover: node.no_failover,
+            migration_barrier: node.migration_barrier,
             root_eligible: node.root_eligible,
             root_id: node.root_id,
         }
@@ -200,6 +203,22 @@ pub enum Command {
         node: NodeId,
         /// The primary.
         of: NodeId,
+    },
+    /// Makes a node a replica whose data come from another replica (CLUSTER REPLICATE <id> CHAIN).
+    Chain {
+        /// The replica to be.
+        node: NodeId,
+        /// The replica that it takes its data from, of its own shard or of another one.
+        to: NodeId,
+    },
+    /// Moves a replica to a shard that has lost its own. Decided by the leader.
+    MoveReplica {
+        /// The replica.
+        node: NodeId,
+        /// Its shard.
+        from: ShardId,
+        /// The shard that has no live replica.
+        to: ShardId,
     },
     /// Makes a replica the primary of a new, empty shard (CLUSTER REPLICATE NO ONE).
     Detach {

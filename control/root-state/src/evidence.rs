@@ -76,6 +76,8 @@ pub enum WhyNot {
     PriorityZero,
     /// It has no complete copy of the data.
     NotSynced,
+    /// Its link to the primary was down for longer than `cluster-replica-validity-factor` allows.
+    Stale,
     /// Its present process has not registered yet.
     Restarted,
     /// No primary has told it that it needs its promise: it may lack acknowledged writes.
@@ -104,6 +106,7 @@ impl fmt::Display for WhyNot {
             WhyNot::NoFailover => f.write_str("cluster-replica-no-failover is set"),
             WhyNot::PriorityZero => f.write_str("replica-priority is 0"),
             WhyNot::NotSynced => f.write_str("it has no complete copy of the data"),
+            WhyNot::Stale => f.write_str("its data are older than cluster-replica-validity-factor allows"),
             WhyNot::Restarted => f.write_str("it has been restarted and is not registered yet"),
             WhyNot::NotTold => f.write_str("no primary has counted on its promise: it may lack acknowledged writes"),
             WhyNot::Bound(left_ms) => write!(f, "its promise to the primary lasts {left_ms} ms more"),

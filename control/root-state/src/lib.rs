@@ -20,6 +20,7 @@ mod draft;
 mod evidence;
 mod history;
 mod observe;
+mod replicas;
 mod roots;
 mod rules;
 mod snapshot;

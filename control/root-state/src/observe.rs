@@ -57,7 +57,12 @@ pub(crate) fn before(draft: &Draft<'_>, command: &Command) -> Before {
                 shards.push(target);
             }
         }
-        Command::Replicate { node, of } => shards.extend(shard_of(node).into_iter().chain(shard_of(of))),
+        Command::Replicate { node, of: to } | Command::Chain { node, to } => {
+            shards.extend(shard_of(node).into_iter().chain(shard_of(to)));
+        }
+        Command::MoveReplica { from, to, .. } => {
+            shards.extend([from, to].into_iter().filter_map(|id| draft.shard(id).cloned()))
+        }
         Command::Promote { shard, .. } | Command::ConfirmPrimary { shard, .. } => {
             shards.extend(draft.shard(shard).cloned());
         }
@@ -159,6 +164,8 @@ pub(crate) fn after(
         | Command::FlushSlots { .. }
         | Command::SetSlotOwner { .. }
         | Command::Replicate { .. }
+        | Command::Chain { .. }
+        | Command::MoveReplica { .. }
         | Command::Detach { .. }
         | Command::SetConfigEpoch { .. }
         | Command::BumpEpoch { .. }

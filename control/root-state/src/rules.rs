@@ -4,11 +4,12 @@
 
 use crate::command::{Command, JoinShard, NodeInfo};
 use crate::draft::Draft;
+use crate::replicas::{chain, detach, leave_shard, move_replica, replicate, unchain};
 use pando_topology::{ClusterId, Incarnation, Node, NodeId, RootSet, Shard, ShardId, SlotSet, TopologyVersion};
 use std::collections::BTreeMap;
 
 /// `Ok(answer for the client, if more than OK)` or the error text.
-type Ruling = Result<Option<String>, String>;
+pub(crate) type Ruling = Result<Option<String>, String>;
 
 pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
     match command {
@@ -22,6 +23,8 @@ pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
         Command::FlushSlots { node } => flush_slots(draft, node),
         Command::SetSlotOwner { slots, to, consent } => set_slot_owner(draft, slots, to, consent.as_ref()),
         Command::Replicate { node, of } => replicate(draft, node, of),
+        Command::Chain { node, to } => chain(draft, node, to),
+        Command::MoveReplica { node, from, to } => move_replica(draft, node, from, to),
         Command::Detach { node, shard } => detach(draft, node, *shard),
         Command::Promote { shard, to, incarnation, expect_epoch, told_at, reason: _ } => {
             promote(draft, shard, to, *incarnation, *expect_epoch, *told_at)
@@ -42,7 +45,7 @@ pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
     }
 }
 
-fn unknown_node(id: &NodeId) -> String {
+pub(crate) fn unknown_node(id: &NodeId) -> String {
     format!("ERR Unknown node {id}")
 }
 
@@ -112,6 +115,7 @@ fn join(draft: &mut Draft<'_>, node: &Node, shard: Option<&JoinShard>) -> Ruling
             primary_incarnation: node.incarnation,
             replicas: Vec::new(),
             slots,
+            wants_replica: false,
         });
     }
     draft.set_tombstone(node.id, false);
@@ -124,6 +128,10 @@ fn register(draft: &mut Draft<'_>, id: &NodeId, incarnation: Incarnation, info: 
     if incarnation < node.incarnation {
         return Err("ERR A newer process of this node has registered".into());
     }
+    if incarnation > node.incarnation {
+        // It starts with an old copy or none: who took data from it is better off with the primary.
+        unchain(draft, id);
+    }
     draft.edit_node(id, |node| {
         node.incarnation = incarnation;
         node.host = info.host.clone();
@@ -134,6 +142,7 @@ fn register(draft: &mut Draft<'_>, id: &NodeId, incarnation: Incarnation, info: 
         node.zone = info.zone.clone();
         node.replica_priority = info.replica_priority;
         node.no_failover = info.no_failover;
+        node.migration_barrier = info.migration_barrier;
         node.root_eligible = info.root_eligible;
         node.root_id = info.root_id;
     });
@@ -169,6 +178,7 @@ fn forget(draft: &mut Draft<'_>, id: &NodeId, by: &NodeId) -> Ruling {
 /// inherits the shard, without slots; without replicas the shard goes with it.
 fn remove(draft: &mut Draft<'_>, id: &NodeId) {
     let version = draft.version;
+    unchain(draft, id);
     if let Some(shard) = draft.shard_of(id).cloned() {
         let heir = if shard.primary == *id { shard.replicas.first().copied() } else { None };
         match heir {
@@ -177,15 +187,18 @@ fn remove(draft: &mut Draft<'_>, id: &NodeId) {
                 let incarnation = draft.node(&heir).map_or(Incarnation::ZERO, |n| n.incarnation);
                 draft.edit_shard(&shard.id, |s| {
                     s.replicas.remove(0);
+                    s.wants_replica = !s.replicas.is_empty();
                     s.primary = heir;
                     s.primary_incarnation = incarnation;
                     s.epoch = epoch;
                     s.reign = version;
                     s.slots = SlotSet::new();
                 });
+                unchain(draft, &heir);
+                draft.edit_node(&heir, |n| n.upstream = None);
             }
             None if shard.primary == *id => draft.remove_shard(shard.id),
-            None => draft.edit_shard(&shard.id, |s| s.replicas.retain(|r| r != id)),
+            None => leave_shard(draft, &shard.id, id),
         }
     }
     draft.remove_node(*id);
@@ -218,8 +231,18 @@ fn add_slots(draft: &mut Draft<'_>, id: &NodeId, slots: &SlotSet) -> Ruling {
     if let Some(busy) = slots.iter().find(|slot| draft.owner_of(*slot).is_some()) {
         return Err(format!("ERR Slot {busy} is already busy"));
     }
-    draft.edit_shard(&shard, |s| s.slots = s.slots.union(slots));
+    give_slots(draft, &shard, slots);
     Ok(None)
+}
+
+/// A shard that gets its first slots in a cluster whose shards have replicas is meant to have one too.
+fn give_slots(draft: &mut Draft<'_>, shard: &ShardId, slots: &SlotSet) {
+    let has_none = draft.shard(shard).is_some_and(|s| s.slots.is_empty() && !s.wants_replica);
+    let is_usual = has_none && draft.all_shards().any(|s| !s.replicas.is_empty());
+    draft.edit_shard(shard, |s| {
+        s.slots = s.slots.union(slots);
+        s.wants_replica |= is_usual && !slots.is_empty();
+    });
 }
 
 fn del_slots(draft: &mut Draft<'_>, id: &NodeId, slots: &SlotSet) -> Ruling {
@@ -259,71 +282,7 @@ fn set_slot_owner(draft: &mut Draft<'_>, slots: &SlotSet, to: &NodeId, consent: 
     for (source, moved) in sources {
         draft.edit_shard(&source, |s| s.slots = s.slots.difference(&moved));
     }
-    draft.edit_shard(&target, |s| s.slots = s.slots.union(slots));
-    Ok(None)
-}
-
-fn replicate(draft: &mut Draft<'_>, id: &NodeId, of: &NodeId) -> Ruling {
-    let target = draft.node(of).ok_or_else(|| unknown_node(of))?;
-    if id == of {
-        return Err("ERR Can't replicate myself".into());
-    }
-    let target = match draft.shard_of(&target.id) {
-        Some(shard) if shard.primary == *of => shard.id,
-        _ => return Err("ERR I can only replicate a master, not a replica.".into()),
-    };
-    draft.node(id).ok_or_else(|| unknown_node(id))?;
-    let Some(own) = draft.shard_of(id).cloned() else {
-        return Err("ERR This node is a root without data".into());
-    };
-    if own.id == target {
-        return Ok(None);
-    }
-    let mut moving = vec![*id];
-    if own.primary == *id {
-        if !own.slots.is_empty() {
-            return Err("ERR To set a master the node must be empty and without assigned slots.".into());
-        }
-        // Its replicas come along, as they would by following their primary.
-        moving.extend(&own.replicas);
-        draft.remove_shard(own.id);
-    } else {
-        draft.edit_shard(&own.id, |s| s.replicas.retain(|r| r != id));
-    }
-    let version = draft.version;
-    for node in &moving {
-        draft.edit_node(node, |n| {
-            n.shard = Some(target);
-            n.promotable_since = version;
-        });
-    }
-    draft.edit_shard(&target, |s| s.replicas.extend(moving));
-    Ok(None)
-}
-
-fn detach(draft: &mut Draft<'_>, id: &NodeId, new: ShardId) -> Ruling {
-    let incarnation = draft.node(id).ok_or_else(|| unknown_node(id))?.incarnation;
-    let Some(own) = draft.shard_of(id).map(|s| (s.id, s.primary)) else {
-        return Err("ERR This node is a root without data".into());
-    };
-    if own.1 == *id {
-        return Ok(None);
-    }
-    if draft.shard(&new).is_some() {
-        return Err(format!("ERR Shard {new} belongs to another node"));
-    }
-    draft.edit_shard(&own.0, |s| s.replicas.retain(|r| r != id));
-    let (epoch, reign) = (draft.next_epoch(), draft.version);
-    draft.put_shard(Shard {
-        id: new,
-        epoch,
-        reign,
-        primary: *id,
-        primary_incarnation: incarnation,
-        replicas: Vec::new(),
-        slots: SlotSet::new(),
-    });
-    draft.edit_node(id, |n| n.shard = Some(new));
+    give_slots(draft, &target, slots);
     Ok(None)
 }
 
@@ -379,6 +338,8 @@ fn promote(
     if let Some(former) = former {
         draft.edit_node(&former, |n| n.promotable_since = version);
     }
+    unchain(draft, to);
+    draft.edit_node(to, |n| n.upstream = None);
     Ok(None)
 }
 
@@ -415,6 +376,9 @@ fn set_failed(draft: &mut Draft<'_>, nodes: &[NodeId], failed: bool) -> Ruling {
                 // to be told anew that it is needed.
                 n.promotable_since = version;
             });
+            if failed {
+                unchain(draft, id);
+            }
         }
     }
     Ok(None)

@@ -216,6 +216,115 @@ fn config_epochs() {
     assert_eq!(r.run(Command::BumpEpoch { node: id(2) }), Outcome::Answer("BUMPED 8".into()));
 }
 
+/// Nodes 1 (slots) with replicas 2, 3, 4, and 5 (slots) with replica 6.
+fn two_shards() -> Runner {
+    let mut r = Runner::new();
+    r.ok(Command::Init { cluster_id: ClusterId::from_bytes([7; 20]) });
+    for n in 1..=6 {
+        r.ok(join(n, u64::from(n), ["0-99", "", "", "", "100-199", ""][usize::from(n) - 1]));
+    }
+    for (n, of) in [(2, 1), (3, 1), (4, 1), (6, 5)] {
+        r.ok(Command::Replicate { node: id(n), of: id(of) });
+    }
+    r
+}
+
+fn chain(node: u8, to: u8) -> Command {
+    Command::Chain { node: id(node), to: id(to) }
+}
+
+#[test]
+fn chains_are_made_and_refused() {
+    let upstream = |r: &Runner, n: u8| r.map().upstream_of(&id(n)).map(|node| node.id);
+    let mut r = two_shards();
+    r.refused(Command::Replicate { node: id(4), of: id(3) }, "ERR I can only replicate a master, not a replica.");
+    r.refused(chain(4, 4), "ERR Can't replicate myself").refused(chain(4, 99), UNKNOWN);
+    let text = format!("ERR Node {} is not a replica, CHAIN is for replicas of replicas", id(1));
+    r.refused(chain(4, 1), &text);
+    r.ok(chain(3, 2)).ok(chain(4, 3));
+    assert_eq!((upstream(&r, 2), upstream(&r, 3), upstream(&r, 4)), (Some(id(1)), Some(id(2)), Some(id(3))));
+    assert_eq!([1, 2, 3, 4].map(|n| r.map().depth_of(&id(n))), [0, 1, 2, 3]);
+    r.refused(chain(2, 4), &format!("ERR Node {} takes its data from this node", id(4)));
+    r.refused(chain(1, 2), "ERR A master can't take its data from its own replica");
+    r.ok(Command::Replicate { node: id(4), of: id(1) });
+    assert_eq!(upstream(&r, 4), Some(id(1)), "back to the primary");
+    r.ok(chain(4, 6));
+    assert_eq!((r.map().node(&id(4)).and_then(|n| n.shard), upstream(&r, 4)), (Some(sid(5)), Some(id(6))));
+    r.ok(Command::MarkFailed { nodes: vec![id(2)] });
+    r.refused(chain(6, 2), &format!("ERR Node {} has failed", id(2)));
+}
+
+#[test]
+fn chains_end_at_the_primary() {
+    let ends = |what: &str, commands: Vec<Command>, primary: Option<u8>| {
+        let mut r = two_shards();
+        r.ok(chain(4, 3));
+        for command in commands {
+            r.ok(command);
+        }
+        let upstream = r.map().upstream_of(&id(4)).map(|n| n.id);
+        assert_eq!(upstream, primary.map(id), "{what}");
+    };
+    ends("nothing happens", vec![], Some(3));
+    ends("the upstream fails", vec![Command::MarkFailed { nodes: vec![id(3)] }], Some(1));
+    let back = [true, false].map(|failed| match failed {
+        true => Command::MarkFailed { nodes: vec![id(3)] },
+        false => Command::ClearFailed { nodes: vec![id(3)] },
+    });
+    ends("and comes back", back.to_vec(), Some(1));
+    ends("the upstream is promoted", vec![promote(1, 3, 1, 99)], Some(3));
+    ends("and demoted", vec![promote(1, 3, 1, 99), promote(1, 2, 7, 99)], Some(2));
+    ends("another one is promoted", vec![promote(1, 2, 1, 99)], Some(3));
+    ends("it is promoted itself", vec![promote(1, 4, 1, 99)], None);
+    ends("the upstream moves", vec![Command::Replicate { node: id(3), of: id(5) }], Some(1));
+    ends("the upstream detaches", vec![Command::Detach { node: id(3), shard: sid(9) }], Some(1));
+    ends("the upstream is forgotten", vec![Command::Forget { node: id(3), by: id(1) }], Some(1));
+    ends("the upstream restarts", vec![register(3, 2)], Some(1));
+    ends("the upstream changes its address", vec![register(3, 1)], Some(3));
+    ends("it moves itself", vec![Command::Replicate { node: id(4), of: id(5) }], Some(5));
+}
+
+#[test]
+fn a_replica_moves_to_a_shard_that_needs_one() {
+    let move_to = |n: u8, from: u8, to: u8| Command::MoveReplica { node: id(n), from: sid(from), to: sid(to) };
+    let mut r = two_shards();
+    let enough = format!("ERR Shard {} needs no replica", sid(5));
+    r.refused(move_to(4, 1, 5), &enough);
+    r.ok(Command::MarkFailed { nodes: vec![id(6)] });
+    let text = format!("ERR Node {} is not a live replica of shard {}", id(4), sid(5));
+    r.refused(move_to(4, 5, 1), &text);
+    r.ok(chain(3, 4)).ok(move_to(4, 1, 5));
+    let shard = r.map().shard(&sid(5)).expect("the shard").clone();
+    assert_eq!((shard.replicas, shard.wants_replica), (vec![id(6), id(4)], true));
+    assert_eq!(r.map().upstream_of(&id(3)).map(|n| n.id), Some(id(1)));
+    r.refused(move_to(3, 1, 5), &enough);
+    // Its promise was needed by another shard's primary: it has to be told anew.
+    let since = r.map().node(&id(4)).expect("the node").promotable_since;
+    assert_eq!(since, r.map().version());
+    let text = format!("ERR No primary of shard {} has told node {} that it needs its promise", sid(5), id(4));
+    r.refused(promote(5, 4, 5, since.get() - 1), &text).ok(promote(5, 4, 5, since.get()));
+}
+
+#[test]
+fn shards_that_want_a_replica() {
+    let wants = |r: &Runner, n: u8| r.map().shard(&sid(n)).map(|s| s.wants_replica);
+    let mut r = Runner::new();
+    r.ok(Command::Init { cluster_id: ClusterId::from_bytes([7; 20]) });
+    r.ok(join(1, 1, "0-99")).ok(join(2, 2, "")).ok(join(3, 3, ""));
+    r.ok(Command::AddSlots { node: id(2), slots: slots("100-199") });
+    assert_eq!((wants(&r, 1), wants(&r, 2)), (Some(false), Some(false)), "nobody has one");
+    r.ok(Command::Replicate { node: id(3), of: id(1) }).ok(join(4, 4, "")).ok(join(5, 5, ""));
+    r.ok(Command::AddSlots { node: id(4), slots: slots("300") });
+    assert_eq!((wants(&r, 1), wants(&r, 2), wants(&r, 4)), (Some(true), Some(false), Some(true)), "others have one");
+    let moved = Command::SetSlotOwner { slots: slots("0-9"), to: id(5), consent: Some(id(1)) };
+    r.ok(moved);
+    assert_eq!(wants(&r, 5), Some(true));
+    r.ok(Command::Replicate { node: id(3), of: id(2) });
+    assert_eq!((wants(&r, 1), wants(&r, 2)), (Some(false), Some(true)), "taken away on purpose");
+    r.ok(Command::Detach { node: id(3), shard: sid(9) });
+    assert_eq!((wants(&r, 2), wants(&r, 9)), (Some(false), Some(false)));
+}
+
 #[test]
 fn a_request_has_its_effect_once() {
     let mut r = cluster();
@@ -302,7 +411,7 @@ fn the_snapshot_form_is_frozen() {
         pairs[4],
         "metaspace:shard:0101010101010101010101010101010101010101 {\"epoch\":1,\
          \"id\":\"0101010101010101010101010101010101010101\",\"primary\":\"0101010101010101010101010101010101010101\",\
-         \"primary_incarnation\":1,\"reign\":1,\"replicas\":[],\"slots\":[[0,9]]}"
+         \"primary_incarnation\":1,\"reign\":1,\"replicas\":[],\"slots\":[[0,9]],\"wants_replica\":false}"
     );
     let none: [(&str, &str); 0] = [];
     assert_eq!(RootState::from_pairs(none), Err(SnapshotError::NoMeta));
@@ -325,6 +434,12 @@ fn any_command() -> impl Strategy<Value = Command> {
             consent: Some(id(b)),
         }),
         (node.clone(), node.clone()).prop_map(|(a, b)| Command::Replicate { node: id(a), of: id(b) }),
+        (node.clone(), node.clone()).prop_map(|(a, b)| Command::Chain { node: id(a), to: id(b) }),
+        (node.clone(), node.clone(), node.clone()).prop_map(|(n, a, b)| Command::MoveReplica {
+            node: id(n),
+            from: sid(a),
+            to: sid(b)
+        }),
         (node.clone(), node.clone()).prop_map(|(n, s)| Command::Detach { node: id(n), shard: sid(s) }),
         (node.clone(), node.clone(), 0u64..9, 0u64..99).prop_map(|(s, n, e, t)| promote(s, n, e, t)),
         (node.clone(), 1u64..4, 0u64..9).prop_map(|(n, i, e)| confirm(n, i, e)),

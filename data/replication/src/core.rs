@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tokio::sync::watch;
 
 pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Data>,
@@ -26,6 +27,8 @@ pub(crate) struct Core {
     pub(crate) role: Mutex<Option<Arc<PrimaryLink>>>,
     /// The same link for those who only look.
     pub(crate) link_view: Mutex<Option<Arc<PrimaryLink>>>,
+    /// Counts the changes of the link to the primary.
+    pub(crate) link_changes: watch::Sender<u64>,
     /// Held while a piece of the primary's stream is applied and relayed.
     pub(crate) applied: Mutex<Applied>,
     /// Held while a full sync walks.
@@ -62,6 +65,7 @@ impl Core {
             replicas: Mutex::new(Vec::new()),
             role: Mutex::new(None),
             link_view: Mutex::new(None),
+            link_changes: watch::channel(0).0,
             applied: Mutex::new(Applied::default()),
             walk: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
@@ -89,6 +93,11 @@ impl Core {
 
     pub(crate) fn set_history(&self, history: History) {
         *self.history.lock() = history;
+    }
+
+    /// The link to the primary went up or down.
+    pub(crate) fn link_changed(&self) {
+        self.link_changes.send_modify(|count| *count += 1);
     }
 
     pub(crate) fn primary_link_state(&self) -> Option<LinkState> {

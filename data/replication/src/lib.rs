@@ -109,11 +109,17 @@ impl Replication {
     /// write of a client can happen any more; the link is made in the background. Blocks for what the link before had
     /// received and not applied. Naming the same address again changes nothing.
     pub fn replica_of(&self, primary: Option<(&str, u16)>) {
-        let Some((host, port)) = primary else {
-            self.promote();
-            return;
-        };
+        match primary {
+            Some((host, port)) => self.follow(host, port, false),
+            None => self.promote(),
+        }
+    }
+
+    /// As [`replica_of`](Self::replica_of). `keeps_copy`: the data here are a copy, perhaps an old one, of what the
+    /// new primary has, and count as one until it says otherwise ([`DataPosition::synced`]).
+    pub fn follow(&self, host: &str, port: u16, keeps_copy: bool) {
         let core = &self.core;
+        let had_copy = self.position().synced;
         let mut role = core.role.lock();
         match &*role {
             Some(link) if link.host == host && link.port == port => return,
@@ -130,9 +136,10 @@ impl Replication {
             }
         }
         core.engine.set_link_up(false);
-        let link = Arc::new(PrimaryLink::new(host.to_owned(), port));
+        let link = Arc::new(PrimaryLink::new(host.to_owned(), port, keeps_copy && had_copy));
         *role = Some(link.clone());
         *core.link_view.lock() = Some(link.clone());
+        core.link_changed();
         core.runtime.spawn(replica::run(core.clone(), link));
     }
 
@@ -151,6 +158,7 @@ impl Replication {
         core.kill_replicas();
         core.engine.set_link_up(true);
         core.engine.set_replica(false);
+        core.link_changed();
     }
 
     /// Gives a primary's stream an id that nobody knows (DEBUG CHANGE-REPL-ID): all replicas need a full sync.
@@ -258,14 +266,23 @@ impl Replication {
     /// What the cluster agent sends around; cheap.
     pub fn position(&self) -> DataPosition {
         let core = &self.core;
+        let history = core.history();
         let link = core.link_view.lock().clone();
-        let link = link.map(|link| link.status());
+        let health = link.map(|link| link.health());
         DataPosition {
-            replid: core.history().replid,
+            replid: history.replid,
+            replid2: (history.replid2, u64::try_from(history.second_offset - 1).unwrap_or(0)),
+            // After the health: what came before a break is in it.
             offset: core.log.offset(),
-            link_up: link.as_ref().is_none_or(|link| link.state == LinkState::Connected),
-            synced: link.as_ref().is_none_or(|link| link.synced),
+            link_up: health.is_none_or(|health| health.is_up),
+            age: health.map_or(Duration::ZERO, |health| health.age),
+            synced: health.is_none_or(|health| health.synced),
             loading: core.engine.is_loading(),
         }
+    }
+
+    /// Changes when [`position`](Self::position) says that the link to the primary went up or down.
+    pub fn link_changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.core.link_changes.subscribe()
     }
 }

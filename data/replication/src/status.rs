@@ -2,6 +2,7 @@
 //! What INFO replication, ROLE and the cluster agent want to know, as plain values.
 
 use crate::history::ReplId;
+use std::time::Duration;
 
 /// See the head of this file. A snapshot; nothing in it changes.
 #[derive(Clone, Debug)]
@@ -127,9 +128,13 @@ pub struct ReplicaStatus {
 #[derive(Copy, Clone, Debug)]
 pub struct DataPosition {
     pub replid: ReplId,
+    /// The history that it continues since the last promotion, and the offset up to which it was that one.
+    pub replid2: (ReplId, u64),
     pub offset: u64,
-    /// A replica whose link is up; true on a primary.
+    /// A replica whose link is up, or has broken and what came over it is not applied yet; true on a primary.
     pub link_up: bool,
+    /// Replica: time since it heard of its primary, or since the link broke.
+    pub age: Duration,
     /// See [`PrimaryLinkStatus::synced`]; true on a primary.
     pub synced: bool,
     pub loading: bool,

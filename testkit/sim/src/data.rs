@@ -45,7 +45,15 @@ pub fn step(now_ms: u64, hosts: &mut [Host], network: &Network, rng: &dyn Rng, w
     let by_id: BTreeMap<NodeId, usize> =
         hosts.iter().filter(|host| host.has_process()).filter_map(|host| Some((me(host)?, host.id))).collect();
     for id in 0..hosts.len() {
+        let was_up = hosts[id].plane.state().link_up;
         pull(now_ms, id, hosts, network, rng, &by_id);
+        let mut state = hosts[id].plane.state();
+        state.data_age_ms = if state.link_up { 0 } else { state.data_age_ms + 1 };
+        let has_changed = state.link_up != was_up;
+        drop(state);
+        if has_changed {
+            hosts[id].plane.link_changed();
+        }
     }
 }
 
@@ -56,10 +64,18 @@ fn pull(now_ms: u64, id: usize, hosts: &[Host], network: &Network, rng: &dyn Rng
         return;
     }
     let Some(shard) = map.shard_of(&me) else { return };
-    let source = by_id.get(&shard.primary).map(|source| &hosts[*source]).filter(|source| {
-        let view = source.plane.state().view.clone();
-        let is_primary = view.is_some_and(|(map, id)| map.role_of(&id) == Some(Role::Primary));
-        source.is_running() && is_primary && !network.is_cut(host.id, source.id)
+    let upstream = map.upstream_of(&me).map_or(shard.primary, |upstream| upstream.id);
+    let source = by_id.get(&upstream).map(|source| &hosts[*source]).filter(|source| {
+        let state = source.plane.state();
+        let role = state.view.as_ref().and_then(|(map, id)| map.role_of(id));
+        let is_source = match role {
+            Some(Role::Primary) => true,
+            // A replica gives what it has while its own link is up.
+            Some(Role::Replica) => upstream != shard.primary && state.link_up,
+            None => false,
+        };
+        drop(state);
+        source.is_running() && is_source && !network.is_cut(host.id, source.id)
     });
     let Some(source) = source else {
         let mut state = host.plane.state();

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use pando_agent::{DataPlane, DataStatus};
 use pando_env::BoxFuture;
 use pando_topology::{ClusterMap, NodeId, Role, ShardId, TopologyVersion};
+use tokio::sync::watch;
 
 /// What one process knows; lost when it ends.
 #[derive(Clone, Default)]
@@ -25,6 +26,8 @@ pub struct PlaneState {
     pub synced_reign: Option<TopologyVersion>,
     /// Replica: the last pull worked.
     pub link_up: bool,
+    /// Replica: how long the last pull that worked is ago.
+    pub data_age_ms: u64,
     /// Replica: a full copy arrives, and is there at this true time.
     pub loading_until_ms: Option<u64>,
     /// Messages published elsewhere that arrived here.
@@ -100,10 +103,17 @@ impl Log {
 }
 
 /// Shared by the agent inside the simulation and the checks outside.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct FakePlane {
     state: Arc<Mutex<PlaneState>>,
     log: Arc<Mutex<Log>>,
+    link_changes: watch::Sender<u64>,
+}
+
+impl Default for FakePlane {
+    fn default() -> FakePlane {
+        FakePlane { state: Arc::default(), log: Arc::default(), link_changes: watch::channel(0).0 }
+    }
 }
 
 impl FakePlane {
@@ -115,6 +125,11 @@ impl FakePlane {
     /// The writes, locked. Lock the state first if both are needed.
     pub fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The link to the primary went up or down.
+    pub fn link_changed(&self) {
+        self.link_changes.send_modify(|count| *count += 1);
     }
 
     /// What is left after the process ended.
@@ -164,16 +179,21 @@ impl DataPlane for FakePlane {
     fn status(&self) -> DataStatus {
         let state = self.state();
         DataStatus {
-            replid: [b'0'; 40],
             offset: state.offset,
             link_up: state.link_up,
             synced: state.synced_reign.is_some(),
             loading: state.loading_until_ms.is_some(),
+            data_age_ms: state.data_age_ms,
+            ..DataStatus::default()
         }
     }
 
     fn publish(&self, _channel: &[u8], message: &[u8], _sharded: bool) {
         self.state().published.push(message.to_vec());
+    }
+
+    fn link_changes(&self) -> watch::Receiver<u64> {
+        self.link_changes.subscribe()
     }
 
     fn reached(&self, offset: u64) -> BoxFuture<'static, ()> {

@@ -206,13 +206,24 @@ fn forget(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
     change(cx, Request::Forget(id))
 }
 
+/// `CLUSTER REPLICATE <primary> | <replica> CHAIN | NO ONE`.
 fn replicate(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
+    runtime(cx)?;
+    let is_chain = match args.get(3) {
+        None => false,
+        Some(_) if args.len() > 4 => return Err(CommandError::Arity("cluster|replicate")),
+        Some(word) if word.eq_ignore_ascii_case(b"one") && args[2].eq_ignore_ascii_case(b"no") => {
+            return detach(cx);
+        }
+        Some(word) if word.eq_ignore_ascii_case(b"chain") => true,
+        Some(_) => return Err(CommandError::Syntax),
+    };
     let id = known_node(cx, args[2])?;
     let view = view(cx)?;
     if id == view.me {
         return Err(CommandError::text("ERR Can't replicate myself"));
     }
-    if view.map.shard_of(&id).is_some_and(|shard| shard.primary != id) {
+    if !is_chain && view.map.shard_of(&id).is_some_and(|shard| shard.primary != id) {
         return Err(CommandError::text("ERR I can only replicate a master, not a replica."));
     }
     let has_slots = view.map.shard_of(&view.me).is_some_and(|shard| !shard.slots.is_empty());
@@ -220,7 +231,19 @@ fn replicate(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
         let text = "ERR To set a master the node must be empty and without assigned slots.";
         return Err(CommandError::text(text));
     }
-    change(cx, Request::Replicate(id))
+    change(cx, if is_chain { Request::Chain(id) } else { Request::Replicate(id) })
+}
+
+/// `CLUSTER REPLICATE NO ONE`: an empty primary of a new shard.
+fn detach(cx: &mut SessionCx<'_>) -> Outcome {
+    if view(cx)?.is_primary {
+        cx.reply.ok();
+        return Ok(Next::Continue);
+    }
+    ask(cx, Request::Detach, |runtime, _, reply| {
+        runtime.start_empty();
+        reply.ok();
+    })
 }
 
 fn reset(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
@@ -243,7 +266,7 @@ fn reset(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
     ask(cx, Request::Reset { hard }, move |runtime, _, reply| {
         if was_replica {
             // The data was its primary's; a node of its own starts empty.
-            runtime.flush_all();
+            runtime.start_empty();
         }
         reply.ok();
     })

@@ -10,6 +10,25 @@ use crate::config::Values;
 /// Distance between the client port and the cluster port, as in Valkey.
 const CLUSTER_PORT_OFFSET: u16 = 10_000;
 
+/// Directives that the agent takes over while it runs.
+const LIVE: &[&str] = &[
+    "availability-zone",
+    "cluster-allow-replica-migration",
+    "cluster-failover-zone-affinity",
+    "cluster-manual-failover-timeout",
+    "cluster-migration-barrier",
+    "cluster-replica-no-failover",
+    "cluster-replica-validity-factor",
+    "cluster-require-full-coverage",
+    "repl-ping-replica-period",
+    "replica-priority",
+];
+
+/// Whether a change of this directive concerns the agent.
+pub fn is_live(name: &str) -> bool {
+    LIVE.contains(&name) || name.starts_with("cluster-announce-")
+}
+
 /// The agent's configuration.
 pub fn agent_config(values: &Values) -> AgentConfig {
     let text = |name: &str| values.named(name).to_owned();
@@ -31,9 +50,18 @@ pub fn agent_config(values: &Values) -> AgentConfig {
         root_count: values.number("cluster-root-count") as usize,
         lease_ms: values.number("cluster-node-timeout").max(1) as u64,
         zone: text("availability-zone"),
-        replica_priority: port("replica-priority"),
+        // 0 must stay 0; what is larger than fits comes last all the same.
+        replica_priority: values.number("replica-priority").min(i64::from(u16::MAX)) as u16,
         no_failover: values.is_yes("cluster-replica-no-failover"),
         require_full_coverage: values.is_yes("cluster-require-full-coverage"),
+        announced_cluster_port: port("cluster-announce-bus-port"),
+        migration_barrier: values
+            .is_yes("cluster-allow-replica-migration")
+            .then(|| values.number("cluster-migration-barrier") as u32),
+        validity_factor: values.number("cluster-replica-validity-factor") as u64,
+        repl_ping_ms: 1000 * values.number("repl-ping-replica-period") as u64,
+        zone_affinity: values.is_yes("cluster-failover-zone-affinity"),
+        manual_failover_ms: values.number("cluster-manual-failover-timeout") as u64,
     }
 }
 

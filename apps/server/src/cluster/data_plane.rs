@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pando_agent::{DataPlane, DataStatus};
 use pando_env::BoxFuture;
 use pando_session::{ClusterView, PauseMode, PausePurpose, Role, boot_ms};
-use pando_topology::{ClusterMap, NodeId, Slot};
+use pando_topology::{ClusterMap, NodeId, ShardId, Slot};
+use tokio::sync::watch;
 
 use super::runtime::ClusterRuntime;
 
@@ -31,8 +32,8 @@ enum Following {
     Undecided,
     /// Its own.
     Itself,
-    /// Those of a primary at this address.
-    Primary(NodeId, String, u16),
+    /// Those of the node at this address: its primary, or the replica to which it is chained.
+    Upstream { node: NodeId, shard: ShardId, host: String, port: u16 },
 }
 
 impl ServerDataPlane {
@@ -42,7 +43,7 @@ impl ServerDataPlane {
 
     fn is_following(&self) -> bool {
         let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*current, Following::Primary(..))
+        matches!(*current, Following::Upstream { .. })
     }
 
     fn follow(&self, next: Following) {
@@ -53,15 +54,16 @@ impl ServerDataPlane {
         let engine = self.runtime.engine();
         let Some(server) = self.runtime.server() else { return };
         match &next {
-            Following::Primary(id, host, port) => {
-                tracing::info!("Following primary {id} at {host}:{port}");
+            Following::Upstream { node, shard, host, port } => {
+                tracing::info!("Following node {node} at {host}:{port}");
                 engine.set_role(Role::Replica);
                 // Commands that were let in as a primary's have ended when every slot was free once.
                 drop(engine.keyspace.lock_all());
-                server.replication.follow(host, *port);
+                let keeps_copy = matches!(&*current, Following::Upstream { shard: former, .. } if former == shard);
+                server.replication.inner().follow(host, *port, keeps_copy);
             }
             Following::Itself => {
-                if matches!(*current, Following::Primary(..)) {
+                if matches!(*current, Following::Upstream { .. }) {
                     tracing::info!("This node is a primary now, by decision of the roots");
                     server.replication.promote();
                 }
@@ -74,11 +76,11 @@ impl ServerDataPlane {
 }
 
 fn following(view: &ClusterView) -> Following {
-    let shard = view.map.shard_of(&view.me).filter(|shard| shard.primary != view.me);
-    let primary = shard.and_then(|shard| view.map.node(&shard.primary));
-    match primary {
-        Some(node) => Following::Primary(node.id, node.host.clone(), node.port),
-        None => Following::Itself,
+    match (view.map.upstream_of(&view.me), view.my_shard) {
+        (Some(node), Some(shard)) => {
+            Following::Upstream { node: node.id, shard, host: node.host.clone(), port: node.port }
+        }
+        _ => Following::Itself,
     }
 }
 
@@ -128,10 +130,19 @@ impl DataPlane for ServerDataPlane {
         let position = server.replication.inner().position();
         DataStatus {
             replid: *position.replid.as_bytes(),
+            replid2: (*position.replid2.0.as_bytes(), position.replid2.1),
             offset: position.offset,
             link_up: position.link_up,
+            data_age_ms: position.age.as_millis() as u64,
             synced: position.synced,
             loading: position.loading,
+        }
+    }
+
+    fn link_changes(&self) -> watch::Receiver<u64> {
+        match self.runtime.server() {
+            Some(server) => server.replication.inner().link_changes(),
+            None => watch::channel(0).1,
         }
     }
 

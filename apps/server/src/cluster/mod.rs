@@ -19,6 +19,7 @@ use pando_env::Env;
 
 use crate::config::Values;
 use crate::server::Server;
+pub use config::is_live;
 use data_plane::ServerDataPlane;
 pub use runtime::ClusterRuntime;
 

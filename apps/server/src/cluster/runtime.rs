@@ -8,6 +8,7 @@ use pando_agent::AgentHandle;
 use pando_session::{Engine, Message};
 
 use super::show::Moment;
+use crate::config::Values;
 use crate::server::Server;
 
 /// See the head of this file.
@@ -49,6 +50,13 @@ impl ClusterRuntime {
         self.agent.get().expect("the agent is set before commands run")
     }
 
+    /// Hands a changed configuration to the agent, if it runs.
+    pub fn configure(&self, values: &Values) {
+        if let Some(agent) = self.agent.get() {
+            agent.configure(super::config::agent_config(values));
+        }
+    }
+
     /// The data plane.
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
@@ -77,6 +85,14 @@ impl ClusterRuntime {
         match self.engine.host.get() {
             Some(host) => host.drop_later(vec![garbage]),
             None => drop(garbage),
+        }
+    }
+
+    /// Empties this node for a life of its own: whoever continues its stream from before must not find it fitting.
+    pub fn start_empty(&self) {
+        self.flush_all();
+        if let Some(server) = self.server() {
+            server.replication.inner().change_id();
         }
     }
 

@@ -138,7 +138,9 @@ fn shard_node(view: &ClusterView, shard: &Shard, node: &Node, moment: &Moment, r
     let has_hostname = !node.hostname.is_empty();
     let ports = [("port", node.port), ("tls-port", node.tls_port)];
     let ports: Vec<_> = ports.into_iter().filter(|(_, port)| *port != 0).collect();
-    reply.map(6 + ports.len() + usize::from(has_hostname));
+    // Pando's own, and only where it says more than the role.
+    let upstream = view.map.upstream_of(&node.id).filter(|upstream| upstream.id != shard.primary);
+    reply.map(6 + ports.len() + usize::from(has_hostname) + usize::from(upstream.is_some()));
     reply.bulk(b"id");
     reply.bulk(node.id.to_string().as_bytes());
     for (name, port) in ports {
@@ -165,6 +167,10 @@ fn shard_node(view: &ClusterView, shard: &Shard, node: &Node, moment: &Moment, r
         (false, false) => b"online",
     };
     reply.bulk(health);
+    if let Some(upstream) = upstream {
+        reply.bulk(b"upstream");
+        reply.bulk(upstream.id.to_string().as_bytes());
+    }
 }
 
 /// The reply of CLUSTER LINKS.

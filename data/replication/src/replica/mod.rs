@@ -22,7 +22,7 @@ use crate::status::{LinkState, PrimaryLinkStatus};
 use apply::ApplyThread;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// One target to follow, until another is named.
@@ -44,17 +44,29 @@ struct View {
     down_since: Option<Instant>,
     sync_total_bytes: u64,
     synced: bool,
+    /// The link has broken, and what came over it is being applied.
+    draining: bool,
     last_error: Option<String>,
 }
 
+/// What the cluster agent wants to know of a link.
+#[derive(Copy, Clone)]
+pub(crate) struct Health {
+    pub(crate) is_up: bool,
+    pub(crate) synced: bool,
+    pub(crate) age: Duration,
+}
+
 impl PrimaryLink {
-    pub(crate) fn new(host: String, port: u16) -> PrimaryLink {
+    /// `synced`: the data that are here count as a copy of this primary's.
+    pub(crate) fn new(host: String, port: u16, synced: bool) -> PrimaryLink {
         let view = View {
             state: LinkState::Connect,
             last_io: None,
-            down_since: None,
+            down_since: synced.then(Instant::now),
             sync_total_bytes: 0,
-            synced: false,
+            synced,
+            draining: false,
             last_error: None,
         };
         PrimaryLink {
@@ -81,6 +93,27 @@ impl PrimaryLink {
             view.synced = true;
         }
         view.state = state;
+    }
+
+    /// The connection is gone; `drained` follows.
+    fn broke(&self) {
+        self.view.lock().draining = true;
+        self.set_state(LinkState::Connect);
+    }
+
+    /// What came over the connection is applied.
+    fn drained(&self) {
+        self.view.lock().draining = false;
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        let view = self.view.lock();
+        let since = if view.state == LinkState::Connected { view.last_io } else { view.down_since };
+        Health {
+            is_up: view.state == LinkState::Connected || view.draining,
+            synced: view.synced,
+            age: since.map_or(Duration::ZERO, |at| at.elapsed()),
+        }
     }
 
     fn heard(&self) {

@@ -44,10 +44,15 @@ pub(crate) async fn run(core: Arc<Core>, link: Arc<PrimaryLink>) {
             break;
         }
         link.while_alive(|| core.engine.set_link_up(false));
-        link.set_state(LinkState::Connect);
+        let was_up = link.state() == LinkState::Connected;
+        link.broke();
         // What was received is applied before the position is read again.
         if let Some(thread) = link.take_thread() {
             let _ = tokio::task::spawn_blocking(move || thread.finish()).await;
+        }
+        link.drained();
+        if was_up {
+            core.link_changed();
         }
         let Some(Err(error)) = ended else {
             backoff = BACKOFF_MIN;
@@ -117,6 +122,7 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
                     *was_connected = true;
                     link.set_state(LinkState::Connected);
                     link.while_alive(|| core.engine.set_link_up(true));
+                    core.link_changed();
                     acknowledge(core, &mut up).await?;
                 }
                 Some(ApplyEvent::AckWanted) => acknowledge(core, &mut up).await?,

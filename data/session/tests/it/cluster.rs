@@ -34,6 +34,7 @@ fn view(me: u8) -> Option<Arc<ClusterView>> {
         primary_incarnation: Incarnation::ZERO,
         replicas: replicas.iter().map(|n| id(*n)).collect(),
         slots,
+        wants_replica: false,
     };
     let node = |n: u8, shard: u8| {
         let mut node = Node::new(id(n), "10.0.0.".to_owned() + &n.to_string(), 7000 + u16::from(n));
