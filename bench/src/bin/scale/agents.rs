@@ -103,7 +103,7 @@ impl DataPlane for Plane {
     }
 
     fn status(&self) -> DataStatus {
-        DataStatus { replid: [b'a'; 40], offset: 1000, link_up: true, synced: true, loading: false }
+        DataStatus { replid: [b'a'; 40], offset: 1000, link_up: true, synced: true, ..DataStatus::default() }
     }
 
     fn publish(&self, _channel: &[u8], _message: &[u8], _sharded: bool) {}
