@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! The cron thread: deletes expired keys when they fall due, compacts memory, and samples rates while there is something
-//! to sample. It sleeps until the next due time, and is woken when a key is given a nearer one; an idle server without expiring keys wakes it once a second at most, and not at all
-//! once its rates are zero.
+//! to sample. It sleeps until the next due time, and is woken when a key is given a nearer one, or by a worker that has
+//! something to do when its rates are zero: an idle primary without expiring keys hardly wakes it.
 
 use crate::defrag::Defrag;
 use crate::server::Server;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Keys deleted in one step; a slot is held for a part of them only.
@@ -20,8 +20,11 @@ const SAMPLES: usize = 16;
 const SAMPLE_PERIOD: Duration = Duration::from_millis(100);
 /// Between two samples of the rates, while anything happens.
 const LONGEST_SLEEP: Duration = Duration::from_millis(100);
-/// The same when nothing happens.
-const IDLE_SLEEP: Duration = Duration::from_secs(1);
+/// The same when nothing happens: a worker calls when something does.
+const IDLE_SLEEP: Duration = Duration::from_secs(10);
+/// Between two looks whether this server may delete what is past due. Those that may not for long are replicas, and what
+/// their primaries send calls nobody.
+const FORBIDDEN_SLEEP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 struct AlarmState {
@@ -34,6 +37,16 @@ struct AlarmState {
 pub struct Alarm {
     state: Mutex<AlarmState>,
     changed: Condvar,
+    /// The thread sleeps long, because nothing happens.
+    is_idle: AtomicBool,
+}
+
+/// How a sleep ended.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Woken {
+    ByTime,
+    ByRing,
+    ToStop,
 }
 
 impl Alarm {
@@ -49,14 +62,26 @@ impl Alarm {
         self.changed.notify_all();
     }
 
-    /// Sleeps; true if the thread is to end.
-    fn sleep(&self, duration: Duration) -> bool {
+    /// A worker has something to do. Costs a look at a flag, unless nothing has happened for a while.
+    pub fn note_activity(&self) {
+        if self.is_idle.load(Relaxed) && self.is_idle.swap(false, Relaxed) {
+            self.ring();
+        }
+    }
+
+    fn sleep(&self, duration: Duration, is_idle: bool) -> Woken {
+        self.is_idle.store(is_idle, Relaxed);
         let mut state = self.state.lock();
         if !state.is_stopped && !state.is_rung && !duration.is_zero() {
             self.changed.wait_for(&mut state, duration);
         }
-        state.is_rung = false;
-        state.is_stopped
+        self.is_idle.store(false, Relaxed);
+        let is_rung = std::mem::take(&mut state.is_rung);
+        match (state.is_stopped, is_rung) {
+            (true, _) => Woken::ToStop,
+            (false, true) => Woken::ByRing,
+            (false, false) => Woken::ByTime,
+        }
     }
 }
 
@@ -81,11 +106,14 @@ impl Sampler {
         Sampler { last: Sample::default(), last_at: Instant::now(), window: VecDeque::with_capacity(SAMPLES) }
     }
 
-    /// True if anything happened lately.
-    fn sample(&mut self, server: &Server) -> bool {
-        let elapsed = self.last_at.elapsed();
+    /// True if anything happened lately. `is_first`: it began just now, after a long time without.
+    fn sample(&mut self, server: &Server, is_first: bool) -> bool {
+        let mut elapsed = self.last_at.elapsed();
         if elapsed < SAMPLE_PERIOD {
             return true;
+        }
+        if is_first {
+            elapsed = SAMPLE_PERIOD;
         }
         let net = server.net_totals();
         let commands = server.engine.stats.totals().commands;
@@ -116,7 +144,7 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// Deletes some keys that are past due. Returns the time until more are.
+/// Deletes some keys that are past due. Returns the time until it should be called again, if that is known.
 fn expire(server: &Server) -> Option<Duration> {
     let engine = &server.engine;
     // Before the checks: a change after them is seen as another epoch.
@@ -128,7 +156,7 @@ fn expire(server: &Server) -> Option<Duration> {
         || !engine.gate.may_write_now()
         || engine.gate.paused().is_some()
     {
-        return None;
+        return Some(FORBIDDEN_SLEEP);
     }
     let started = Instant::now();
     let now_ms = unix_ms();
@@ -189,14 +217,14 @@ pub fn run(server: &Arc<Server>) {
     }));
     let mut sampler = Sampler::new();
     let mut defrag = Defrag::default();
-    loop {
+    let mut is_active = true;
+    let mut woken = Woken::ByTime;
+    while woken != Woken::ToStop {
         let due = expire(server);
         let defrag_in = defrag.step(server);
-        let is_active = sampler.sample(server);
+        is_active = sampler.sample(server, !is_active && woken == Woken::ByRing);
         let longest = if is_active { LONGEST_SLEEP } else { IDLE_SLEEP };
         let sleep = [due, defrag_in].into_iter().flatten().fold(longest, Duration::min);
-        if server.cron.sleep(sleep) {
-            return;
-        }
+        woken = server.cron.sleep(sleep, !is_active);
     }
 }

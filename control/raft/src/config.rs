@@ -100,6 +100,8 @@ impl RaftConfig {
             quorum_loss_probe_interval: Some(2 * self.election_max_ms),
             allow_log_reversion: Some(false),
             enable_leader_restore: Some(false),
+            // `keep_house` lets the clock run as long as this member has a vote: most members never do.
+            enable_tick: false,
             ..openraft::Config::default()
         };
         config.validate().map_err(|e| StartError::Config(e.to_string()))

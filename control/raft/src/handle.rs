@@ -272,7 +272,8 @@ pub(crate) fn leader_of(e: ForwardToLeader<Types>) -> Option<(VoterId, RootAddre
     Some((e.leader_id?, e.leader_node?))
 }
 
-/// Keeps the status current and the log file within its limits.
+/// Keeps the status current and the log file within its limits, and lets the library's clock run where there may be an
+/// election or heartbeats to send: a member without a vote only answers.
 async fn keep_house(
     raft: openraft::Raft<Types, Store>,
     log: Log,
@@ -287,6 +288,7 @@ async fn keep_house(
     // confirmation is dated once and not again after a sleep.
     let mut acked = None;
     let mut snapshot_asked = 0;
+    let mut is_ticking = false;
     loop {
         let metrics = watch.borrow_watched().clone();
         let newest = metrics.last_quorum_acked.as_ref().map(|instant| **instant);
@@ -303,6 +305,11 @@ async fn keep_house(
         if log.is_oversize() && now.last_applied > now.snapshot.max(snapshot_asked) + keep_entries {
             snapshot_asked = now.last_applied;
             let _ = raft.trigger().snapshot().await;
+        }
+        let needs_ticks = now.is_leader || now.voters.contains(&now.voter);
+        if needs_ticks != is_ticking {
+            is_ticking = needs_ticks;
+            raft.runtime_config().tick(needs_ticks);
         }
         let is_over = now.stopped.is_some();
         status.send_if_modified(|shown| {

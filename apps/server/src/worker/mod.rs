@@ -127,6 +127,7 @@ impl Worker {
                 panic!("waiting for events failed: {error}");
             }
             self.server.mail.slot(self.index).awake();
+            self.server.cron.note_activity();
             self.stats.cycles.add(1);
             self.now_ms = os::monotonic_ms();
             self.scratch.refresh_time();

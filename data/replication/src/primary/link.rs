@@ -22,6 +22,10 @@ use tracing::{info, warn};
 /// How often a task that waits for its socket looks at the limits.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// How long a wait for acknowledgements may last before the limits are looked at. They come every second, so that the
+/// timer of an idle link never fires.
+const LISTEN_MAX: Duration = Duration::from_secs(2);
+
 /// What others may see of a link, and how they end it.
 pub(crate) struct ReplicaLink {
     pub(crate) hello: ReplicaHello,
@@ -154,7 +158,8 @@ async fn listen(core: &Core, link: &ReplicaLink, mut up: OwnedReadHalf, unread: 
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
         let n = loop {
-            match timeout(LOOK, up.read(&mut buf)).await {
+            let left = core.config().repl_timeout.saturating_sub(link.heard_at.lock().elapsed());
+            match timeout(left.clamp(LOOK, LISTEN_MAX), up.read(&mut buf)).await {
                 Ok(n) => break n?,
                 // While the image is under way a replica is silent (it may be loading), and one that used SYNC always.
                 Err(_) if !link.is_online() || link.hello.psync.is_none() => {}
