@@ -193,7 +193,11 @@ fn at_once<T: Send>(count: usize, act: impl Fn(usize) -> Result<T, String> + Syn
 
 /// The node's id, if it can become part of a new cluster.
 fn check_unused(link: &mut Link) -> Result<String, String> {
-    let info = link.text(&["CLUSTER", "INFO"])?;
+    // One that has just started does not know itself yet.
+    let info = wait_for(START_LIMIT, || {
+        let info = link.text(&["CLUSTER", "INFO"])?;
+        if field(&info, "cluster_known_nodes") == Some("0") { Err("knows no node".into()) } else { Ok(info) }
+    })?;
     if field(&info, "cluster_known_nodes") != Some("1") || field(&info, "cluster_slots_assigned") != Some("0") {
         return Err("is part of a cluster already, or has slots (CLUSTER RESET makes it free)".into());
     }
