@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Turns `commands.json` (facts read off a running Valkey) and `summaries.json` (our own one-line texts) into the static
-//! tables that `src/spec.rs` includes. It knows nothing about handlers: which commands run is decided by the rows of the
+//! Turns `commands.json` (facts read off a running Valkey), `pando.json` (subcommands that only Pando has) and
+//! `summaries.json` (our own one-line texts) into the static tables that `src/spec.rs` includes. It knows nothing about handlers: which commands run is decided by the rows of the
 //! family files.
 
 use serde_json::Value;
@@ -9,13 +9,15 @@ use std::{env, fs, path::Path};
 
 fn main() {
     println!("cargo::rerun-if-changed=commands.json");
+    println!("cargo::rerun-if-changed=pando.json");
     println!("cargo::rerun-if-changed=summaries.json");
     println!("cargo::rerun-if-changed=build.rs");
     let root: Value = read_json("commands.json");
+    let own: Value = read_json("pando.json");
     let summaries: Value = read_json("summaries.json");
     let mut commands: Vec<&Value> = array(&root, "commands").iter().collect();
     commands.sort_by_key(|command| text(command, "name"));
-    let mut out = Generator { summaries, next_id: 0 };
+    let mut out = Generator { own, summaries, next_id: 0 };
     let mut rows = String::new();
     for command in &commands {
         rows.push_str(&out.command(command));
@@ -39,6 +41,7 @@ fn read_json(name: &str) -> Value {
 }
 
 struct Generator {
+    own: Value,
     summaries: Value,
     next_id: u16,
 }
@@ -48,10 +51,13 @@ impl Generator {
         let id = self.next_id;
         self.next_id += 1;
         let name = text(command, "name");
-        let mut subcommands: Vec<&Value> = array(command, "subcommands").iter().collect();
+        let own = self.own.clone();
+        let own = array(&own, "subcommands").iter().filter(|sub| text(sub, "container") == name);
+        let mut subcommands: Vec<&Value> = array(command, "subcommands").iter().chain(own).collect();
         subcommands.sort_by_key(|sub| text(sub, "name"));
         let subs: Vec<String> = subcommands.iter().map(|sub| self.command(sub)).collect();
-        let summary = self.summaries.get(name).and_then(Value::as_str).unwrap_or("");
+        let summary =
+            self.summaries.get(name).and_then(Value::as_str).unwrap_or_else(|| text(command, "summary")).to_owned();
         let mut out = String::new();
         write!(
             out,

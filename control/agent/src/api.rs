@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pando_env::BoxFuture;
 use pando_topology::{ClusterMap, NodeId, Slot, SlotSet, TopologyVersion};
+use pando_wire::explain::{Explanation, Question};
 use tokio::sync::watch;
 
 /// What one process brings along into its cluster.
@@ -214,6 +215,12 @@ pub enum Request {
     SetSlot(Slot, SetSlot),
     /// Wait until this node has every topology change that was committed before the request.
     ReadBarrier,
+    /// `CLUSTER EXPLAIN`.
+    Explain(Question),
+    /// `CLUSTER LINKS`.
+    Links,
+    /// The replication offsets of all nodes, as a root has last heard of them.
+    Offsets,
     /// Forward a published message to the other nodes; answered at once, delivery is best effort.
     Publish { channel: Arc<[u8]>, message: Arc<[u8]>, sharded: bool },
     /// `CLUSTER COUNT-FAILURE-REPORTS`: how many roots count this node as failed.
@@ -253,8 +260,50 @@ pub enum Answer {
     Epoch { epoch: u64, bumped: bool },
     /// `COUNT-FAILURE-REPORTS`.
     Count(u64),
+    /// `Explain`: what the leading root says, and what this node knows of itself.
+    Explained(Box<Explanation>, Box<OwnView>),
+    /// `Links`.
+    Links(Vec<LinkInfo>),
+    /// `Offsets`.
+    Offsets(Vec<(NodeId, u64)>),
     /// `ReadBarrier`: the version that this node has now reached.
     Version(TopologyVersion),
+}
+
+/// What a node knows of its own right to write, for `CLUSTER EXPLAIN`. Durations in milliseconds.
+#[derive(Clone, Eq, PartialEq, Debug, Default)]
+pub struct OwnView {
+    /// By its map this process is the primary of its shard.
+    pub claims: bool,
+    /// It has had its promises once in this reign.
+    pub is_active: bool,
+    /// It may write for so long; `u64::MAX`: without an end.
+    pub lease_left_ms: u64,
+    /// Promises of a majority of the roots last so long.
+    pub roots_left_ms: u64,
+    /// Promises of all replicas that could be promoted last so long; `u64::MAX`: there is none.
+    pub replicas_left_ms: u64,
+    /// What it has promised itself, as a replica, keeps it from writing for so long.
+    pub bound_ms: u64,
+    /// A majority of the roots has answered within the last lease.
+    pub has_quorum: bool,
+    /// It is on its way into another cluster and does not write meanwhile.
+    pub is_joining: bool,
+    /// Its map.
+    pub version: TopologyVersion,
+    /// The roots, as this node sees them.
+    pub roots: Vec<OwnRoot>,
+}
+
+/// One root, as a node sees it.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct OwnRoot {
+    /// The root.
+    pub node: NodeId,
+    /// When it last answered; `None`: never to this process.
+    pub answered_ms_ago: Option<u64>,
+    /// Its promise for the shard of this node lasts so long.
+    pub promise_left_ms: Option<u64>,
 }
 
 /// A snapshot for `INFO`, `CLUSTER INFO` and `CLUSTER LINKS`.
@@ -278,6 +327,8 @@ pub struct AgentInfo {
     pub version: u64,
     /// A majority of the roots answers this node.
     pub quorum: bool,
+    /// Why not, or empty.
+    pub quorum_reason: String,
     /// The verdict that was last given to the data plane.
     pub cluster_ok: bool,
     /// End of the write lease, `CLOCK_BOOTTIME` milliseconds.
@@ -286,12 +337,10 @@ pub struct AgentInfo {
     pub messages: Vec<(&'static str, u64, u64)>,
     /// Published messages that were dropped because a peer's queue was full.
     pub publish_dropped: u64,
-    /// Links for `CLUSTER LINKS`.
-    pub links: Vec<LinkInfo>,
 }
 
 /// One cluster link.
-#[derive(Clone, Debug)]
+#[derive(Clone, Eq, PartialEq, Debug)]
 pub struct LinkInfo {
     /// Opened by this node.
     pub outbound: bool,

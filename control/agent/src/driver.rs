@@ -21,10 +21,11 @@ use pando_wire::{Conn, ConnConfig, Header, Identity};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::api::{AgentConfig, AgentError, AgentInfo, Answer, DataPlane, LinkInfo, Request};
+use crate::api::{AgentConfig, AgentError, AgentInfo, Answer, DataPlane, Request};
+use crate::barrier::Readers;
 use crate::counters::Counters;
 use crate::event::Event;
-use crate::flow::{Flow, View};
+use crate::flow::{Flow, NO_MAJORITY, View};
 use crate::following::NodeSide;
 use crate::group::Group;
 use crate::handle::{AgentHandle, Ask};
@@ -60,6 +61,7 @@ pub(crate) struct Driver {
     /// Foreign nodes whose join this node is proposing right now.
     pub absorbing: Arc<()>,
     pub reach: Reach,
+    pub readers: Readers,
     pub counters: Counters,
     pub store: mpsc::UnboundedSender<Store>,
     pub view: watch::Sender<View>,
@@ -130,6 +132,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         inbound: BTreeMap::new(),
         absorbing: Arc::new(()),
         reach: Reach::default(),
+        readers: Readers::default(),
         counters: Counters::default(),
         listener: None,
         env,
@@ -222,6 +225,7 @@ impl Driver {
                     return;
                 }
                 self.on_peer_accepted(conn.peer());
+                conn.note_created(self.env.clock.unix_ms());
                 self.inbound.insert(id, conn);
             }
             Event::Message { id, conn, message } => {
@@ -244,6 +248,8 @@ impl Driver {
             Event::VotersChecked => self.on_voters_checked(),
             Event::CaughtUp => self.on_caught_up(),
             Event::Stored(version) => self.on_stored(version),
+            Event::BarrierDone => self.on_barrier_done(),
+            Event::Look(look) => look(self),
             Event::Change(change, done) => {
                 let result = self.change(change).await;
                 done.send(result).ok();
@@ -279,8 +285,18 @@ impl Driver {
             reply(Ok(Answer::Ok));
             return;
         }
+        if matches!(request, Request::ReadBarrier) {
+            self.read_barrier(reply);
+            return;
+        }
         let (flow, plane) = (self.flow(), self.plane.clone());
-        tokio::spawn(async move { reply(flow.request(request, &*plane).await) });
+        tokio::spawn(async move {
+            let result = match flow.clone().request(request, &*plane).await {
+                Err(text) if text == NO_MAJORITY => Err(flow.why_no_majority().await),
+                result => result,
+            };
+            reply(result);
+        });
     }
 
     fn on_call(&mut self, conn: Conn, header: Header, from: std::net::IpAddr, call: Call) {
@@ -311,6 +327,7 @@ impl Driver {
                     net::reply(&conn, &header, &reply);
                 });
             }
+            Call::Offsets => net::reply(&conn, &header, &Reply::Offsets(self.offsets())),
             Call::CountFailures(node) => {
                 let count = u64::from(self.counts_as_failed(&node));
                 net::reply(&conn, &header, &Reply::Count(count));
@@ -329,9 +346,9 @@ impl Driver {
                     drop(absorbing);
                 });
             }
-            Call::Barrier => {
+            Call::Barrier | Call::Explain(_) => {
                 tokio::spawn(async move {
-                    let reply = flow.answer_as_root(&view, &Call::Barrier).await;
+                    let reply = flow.answer_as_root(&view, &call).await;
                     net::reply(&conn, &header, &reply);
                 });
             }
@@ -428,25 +445,7 @@ impl Driver {
 
     fn update_info(&mut self) {
         let status = self.group.as_ref().map(Group::status);
-        let mut links: Vec<LinkInfo> = Vec::new();
-        for (node, create_time_ms) in self.links.list() {
-            links.push(LinkInfo {
-                outbound: true,
-                node,
-                create_time_ms,
-                send_buffer_allocated: 0,
-                send_buffer_used: 0,
-            });
-        }
-        for conn in self.inbound.values().filter(|conn| !conn.is_closed()) {
-            links.push(LinkInfo {
-                outbound: false,
-                node: conn.peer().node,
-                create_time_ms: 0,
-                send_buffer_allocated: 0,
-                send_buffer_used: 0,
-            });
-        }
+        let has_quorum = self.has_quorum();
         let info = AgentInfo {
             me: Some(self.state.node),
             leader: self.leader(),
@@ -456,12 +455,12 @@ impl Driver {
             roots: self.map.roots().voters.keys().copied().collect(),
             applied: status.as_ref().map_or(0, |s| s.last_applied),
             version: self.map.version().get(),
-            quorum: self.has_quorum(),
+            quorum: has_quorum,
+            quorum_reason: if has_quorum { String::new() } else { self.quorum_reason() },
             cluster_ok: self.node.cluster_ok,
             lease_until_ms: self.node.lease_until_ms,
             messages: self.counters.list(),
             publish_dropped: self.counters.publish_dropped,
-            links,
         };
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
     }

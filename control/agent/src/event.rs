@@ -9,6 +9,7 @@ use pando_wire::messages::{Call, Message};
 use pando_wire::{Conn, Header, Hello};
 use tokio::sync::oneshot;
 
+use crate::driver::Driver;
 use crate::group::{Group, GroupError};
 use crate::net::{Address, ConnId, LinkKey};
 use crate::node_state::JoinIntent;
@@ -47,6 +48,10 @@ pub(crate) enum Event {
     LinkToPrimary,
     /// The voters were looked after; the next look may begin.
     VotersChecked,
+    /// A shared read barrier went through, or not.
+    BarrierDone,
+    /// A flow wants to look at the driver's state.
+    Look(Box<dyn FnOnce(&mut Driver) + Send>),
     /// A request's flow wants a change of the node's own state; answered when it is durable.
     Change(Change, oneshot::Sender<Result<(), String>>),
 }

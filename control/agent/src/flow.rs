@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::api::AgentConfig;
 use crate::event::{Change, Event};
+use crate::explain::is_repeated_refusal;
 use crate::group::Group;
 use crate::net::{self, Address, Events};
 use crate::node_state::random_u128;
@@ -222,6 +223,11 @@ impl Flow {
     pub async fn answer_as_root(&self, view: &View, call: &Call) -> Reply {
         let Some(group) = &view.group else { return Reply::NotLeader(view.leader) };
         match call {
+            Call::Propose(proposal)
+                if is_repeated_refusal(&group.history(), &proposal.command, self.env.clock.unix_ms()) =>
+            {
+                Reply::Committed { outcome: Outcome::Done, version: view.map.version() }
+            }
             Call::Propose(proposal) => match group.propose(proposal.clone()).await {
                 Ok((outcome, version)) => Reply::Committed { outcome, version },
                 Err(leader) => Reply::NotLeader(leader),
@@ -230,6 +236,7 @@ impl Flow {
                 Ok(version) => Reply::Version(version),
                 Err(leader) => Reply::NotLeader(leader),
             },
+            Call::Explain(question) => self.answer_explain(group, *question).await,
             other => Reply::Refused(format!("ERR Not a question for the roots: {other:?}")),
         }
     }

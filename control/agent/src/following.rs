@@ -34,7 +34,7 @@ pub(crate) struct NodeSide {
     /// A replica has answered to such a round: it could take over.
     pub is_backed: bool,
     /// When each root last answered, and whom it called the leader.
-    roots: BTreeMap<NodeId, (u64, Option<NodeId>)>,
+    pub roots: BTreeMap<NodeId, (u64, Option<NodeId>)>,
     /// The last primary that beat here, and when.
     beaten_ms: Option<u64>,
     /// A reign that ended here: the nodes that may stop waiting for it.

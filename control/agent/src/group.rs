@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pando_env::Env;
 use pando_raft::{ProposeError, Raft, RaftConfig, ReadError, RootAddress, Status};
-use pando_root_state::{Outcome, Proposal, Stamp};
+use pando_root_state::{History, Outcome, Proposal, Stamp};
 use pando_topology::{ClusterMap, NodeId, TopologyVersion};
 use pando_wire::{Handler, Identity};
 use tokio::sync::watch;
@@ -93,6 +93,11 @@ impl Group {
 
     pub fn map(&self) -> Arc<ClusterMap> {
         self.raft.map()
+    }
+
+    /// What was decided and why. Not to be kept.
+    pub fn history(&self) -> Arc<History> {
+        self.raft.history()
     }
 
     /// The node that leads, as far as known.

@@ -51,6 +51,20 @@ impl AgentHandle {
         self.info.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
+    /// This node is a voter of the root group.
+    pub fn is_root(&self) -> bool {
+        self.look(|info| info.is_root)
+    }
+
+    /// A majority of the roots answers this node.
+    pub fn has_quorum(&self) -> bool {
+        self.look(|info| info.quorum)
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&AgentInfo) -> T) -> T {
+        look(&self.info.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
     /// Hands leadership over if this node leads, ends its promises, and stops. Works on any runtime.
     pub async fn shutdown(&self) {
         let (sender, receiver) = oneshot::channel();

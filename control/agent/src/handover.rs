@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use pando_root_state::{Command, Outcome, PromoteReason};
+use pando_root_state::{Command, Decision, Outcome, PromoteReason, Why};
 use pando_topology::{Node, NodeId, Role, Shard};
 use pando_wire::messages::{Call, Reply};
 use tokio::task::JoinSet;
@@ -64,6 +64,26 @@ enum Leader {
 impl Flow {
     /// `CLUSTER FAILOVER`. The roots decide in every mode; the modes differ in what the primary does.
     pub async fn failover(&self, mode: FailoverMode, plane: &dyn DataPlane) -> Result<Answer, String> {
+        let asked = match mode {
+            FailoverMode::Planned => "CLUSTER FAILOVER",
+            FailoverMode::Force => "CLUSTER FAILOVER FORCE",
+            FailoverMode::Takeover => "CLUSTER FAILOVER TAKEOVER",
+        };
+        self.failover_because(mode, plane, asked).await
+    }
+
+    /// `asked`: by what, for the record.
+    async fn failover_because(&self, mode: FailoverMode, plane: &dyn DataPlane, asked: &str) -> Result<Answer, String> {
+        let view = self.view();
+        let shard = view.map.shard_of(&view.identity.node).map(|shard| shard.id);
+        let result = self.try_failover(mode, plane, asked).await;
+        if let (Err(text), Some(shard)) = (&result, shard) {
+            self.note_refused(shard, &format!("{asked}: {}", text.strip_prefix("ERR ").unwrap_or(text)));
+        }
+        result
+    }
+
+    async fn try_failover(&self, mode: FailoverMode, plane: &dyn DataPlane, asked: &str) -> Result<Answer, String> {
         let view = self.view();
         let me = view.identity.node;
         if view.map.role_of(&me) != Some(Role::Replica) {
@@ -72,7 +92,8 @@ impl Flow {
         let shard = view.map.shard_of(&me).ok_or("ERR This node has no shard")?.clone();
         let primary = view.map.node(&shard.primary).ok_or("ERR I'm a replica but my master is unknown to me")?;
         if mode != FailoverMode::Planned {
-            return self.commit(promote(&view, &shard)).await.map(|_| Answer::Ok);
+            let note = format!("{asked} on {me}, without the consent of the primary");
+            return self.commit(promote(&view, &shard, note)).await.map(|_| Answer::Ok);
         }
         if primary.failed {
             return Err(PRIMARY_GONE.into());
@@ -101,8 +122,10 @@ impl Flow {
             line.call(&pause(0), CALL_LIMIT).await.ok();
             return Err("ERR The replica could not catch up with its master in time".into());
         }
+        let note =
+            format!("{asked} on {me}; the primary held its writes at offset {end}, and the replica had all of them");
         // By what is known now: a replica is told anew after each change.
-        let result = self.commit_at(leader, promote(&self.view(), &shard), until).await;
+        let result = self.commit_at(leader, promote(&self.view(), &shard, note), until).await;
         match result {
             Ok(()) => {
                 // Answered before a replica knows that it is needed, the death of the new primary in
@@ -277,7 +300,8 @@ impl Flow {
         if own.is_none_or(|own| (own.id, own.epoch) != (shard, epoch)) {
             return Reply::Refused("ERR The master of this shard has changed".into());
         }
-        match self.failover(FailoverMode::Planned, plane).await {
+        let asked = "the primary is about to end (SIGTERM or SHUTDOWN) and hands over";
+        match self.failover_because(FailoverMode::Planned, plane, asked).await {
             Ok(_) => Reply::TakenOver,
             Err(text) => Reply::Refused(text),
         }
@@ -292,15 +316,16 @@ fn address_of(node: &Node) -> Address {
     Address { host: node.host.clone(), port: node.cluster_port }
 }
 
-fn promote(view: &View, shard: &Shard) -> Command {
-    Command::Promote {
+fn promote(view: &View, shard: &Shard, note: String) -> Command {
+    let command = Command::Promote {
         shard: shard.id,
         to: view.identity.node,
         incarnation: view.identity.incarnation,
         expect_epoch: shard.epoch,
         told_at: view.told_at,
         reason: PromoteReason::Manual,
-    }
+    };
+    Command::Decide { roots: Vec::new(), decisions: vec![Decision { command, why: Why::note(note) }] }
 }
 
 /// Waits until the replica has everything up to `end`.

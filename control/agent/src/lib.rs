@@ -4,6 +4,7 @@
 //! the data plane through [`DataPlane`], requests come in through [`AgentHandle`].
 
 mod api;
+mod barrier;
 mod change;
 mod counters;
 mod driver;
@@ -30,9 +31,12 @@ use std::sync::Arc;
 use pando_env::Env;
 
 pub use api::{
-    AgentConfig, AgentError, AgentInfo, Answer, DataPlane, DataStatus, FailoverMode, LinkInfo, Request, Roles, SetSlot,
+    AgentConfig, AgentError, AgentInfo, Answer, DataPlane, DataStatus, FailoverMode, LinkInfo, OwnRoot, OwnView,
+    Request, Roles, SetSlot,
 };
 pub use handle::{AgentHandle, Reply};
+pub use pando_root_state::{Event, Opinion, PromoteReason, Record, SeenCandidate, Stamp, Subject, Topic, WhyNot};
+pub use pando_wire::explain::{Explanation, Question, RootNow, ShardNow};
 
 /// Starts agents; the running one is an [`AgentHandle`].
 pub struct Agent;

@@ -176,9 +176,9 @@ impl Links {
         }
     }
 
-    /// Links that are up: node and unix time of creation.
-    pub fn list(&self) -> Vec<(NodeId, u64)> {
-        let up = self.links.iter().filter(|(_, link)| link.conn.is_some());
-        up.map(|((_, node), link)| (*node, link.created_unix_ms)).collect()
+    /// Links that are up: node, unix time of creation, connection.
+    pub fn list(&self) -> impl Iterator<Item = (NodeId, u64, &Conn)> {
+        let up = self.links.iter().filter_map(|((_, node), link)| Some((*node, link, link.conn.as_ref()?)));
+        up.map(|(node, link, conn)| (node, link.created_unix_ms, conn))
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use pando_root_state::{Command, Outcome};
 use pando_topology::{NodeId, ShardId, Slot, SlotSet};
 use pando_wire::messages::{Call, Reply};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api::{Answer, DataPlane, Request, SetSlot};
@@ -14,8 +15,8 @@ use crate::event::Change;
 use crate::flow::{COMMIT_TIMEOUT, Flow, NO_MAJORITY};
 use crate::net::{self, Address};
 
-/// How long a read of the topology waits for a majority: some elections, less than clients wait.
-const READ_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a question to one root may take whose answer is not worth waiting for.
+const ROOT_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl Flow {
     /// Carries out one request.
@@ -38,10 +39,12 @@ impl Flow {
             Request::SetConfigEpoch(epoch) => Command::SetConfigEpoch { node: me, epoch },
             Request::BumpEpoch => return self.bump_epoch(me).await,
             Request::SetSlot(slot, action) => return self.set_slot(slot, action, me).await,
-            Request::ReadBarrier => return self.read_barrier().await,
+            Request::Explain(question) => return self.explain(question).await,
+            Request::Links => return self.list_links().await,
+            Request::Offsets => return self.offsets().await,
             Request::CountFailureReports(node) => return self.count_failures(node).await,
-            // The driver forwards published messages itself.
-            Request::Publish { .. } => return Ok(Answer::Ok),
+            // The driver forwards published messages itself, and collects reads.
+            Request::Publish { .. } | Request::ReadBarrier => return Ok(Answer::Ok),
         };
         self.commit(command).await.map(|_| Answer::Ok)
     }
@@ -72,35 +75,43 @@ impl Flow {
         }
     }
 
-    async fn read_barrier(&self) -> Result<Answer, String> {
-        let deadline = Instant::now() + READ_TIMEOUT;
-        let cluster = self.view().identity.cluster;
-        match self.ask_leader(&Call::Barrier, None, deadline).await? {
-            Reply::Version(version) => {
-                self.reach(cluster, version, deadline).await;
-                let reached = self.view().map.version();
-                if reached < version { Err(NO_MAJORITY.into()) } else { Ok(Answer::Version(reached)) }
-            }
-            _ => Err(NO_MAJORITY.into()),
-        }
-    }
-
-    /// Asks every root what it thinks of the node.
+    /// Asks every root, all at once, what it thinks of the node.
     async fn count_failures(&self, node: NodeId) -> Result<Answer, String> {
         let view = self.view();
         if view.map.node(&node).is_none() {
             return Err(format!("ERR Unknown node {node}"));
         }
-        let mut count = 0;
+        let mut asked = JoinSet::new();
         for root in view.roots() {
             let address = Address { host: root.host, port: root.cluster_port };
-            let call = Call::CountFailures(node);
-            let wait = Duration::from_millis(500);
-            if let Ok(Reply::Count(n)) = net::call(&self.env, view.identity, &address, &call, wait).await {
+            let (env, identity, call) = (self.env.clone(), view.identity, Call::CountFailures(node));
+            asked.spawn(async move { net::call(&env, identity, &address, &call, ROOT_TIMEOUT).await });
+        }
+        let mut count = 0;
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Ok(Reply::Count(n))) = answer {
                 count += n;
             }
         }
         Ok(Answer::Count(count))
+    }
+
+    /// The replication offsets of all nodes, by the root that leads or else any other.
+    async fn offsets(&self) -> Result<Answer, String> {
+        let view = self.view();
+        if view.group.is_some() && view.map.roots().contains(&view.identity.node) {
+            return self.own_offsets().await;
+        }
+        let mut roots = view.roots();
+        roots.sort_by_key(|root| (Some(root.node) != view.leader, root.node));
+        for root in roots.into_iter().take(2) {
+            let address = Address { host: root.host, port: root.cluster_port };
+            let asked = net::call(&self.env, view.identity, &address, &Call::Offsets, ROOT_TIMEOUT).await;
+            if let Ok(Reply::Offsets(offsets)) = asked {
+                return Ok(Answer::Offsets(offsets));
+            }
+        }
+        Err(NO_MAJORITY.into())
     }
 
     /// `CLUSTER RESET`: leaves the cluster if there is one, then starts afresh as an island.

@@ -16,13 +16,14 @@ use pando_wire::messages::Message;
 use crate::api::AgentConfig;
 use crate::driver::{Driver, heartbeat_ms};
 use crate::event::Event;
+use crate::explain::Telling;
 use crate::feed::Feed;
 use crate::net::{self, ConnId, LinkKind};
 use crate::voters::Voters;
 
 /// What the root half remembers; all of it may be lost.
 pub(crate) struct RootSide {
-    ledger: RootLedger,
+    pub ledger: RootLedger,
     pub evidence: Evidence,
     decider: Decider,
     feed: Feed,
@@ -33,6 +34,7 @@ pub(crate) struct RootSide {
     is_deciding: bool,
     is_catching_up: bool,
     pub voters: Voters,
+    pub telling: Telling,
 }
 
 impl RootSide {
@@ -53,6 +55,7 @@ impl RootSide {
             is_deciding: false,
             is_catching_up: false,
             voters: Voters::default(),
+            telling: Telling::default(),
         }
     }
 }
@@ -224,6 +227,7 @@ impl Driver {
             }
         }
         self.answer_waiting();
+        self.note_election();
         self.update_view();
     }
 
@@ -267,6 +271,7 @@ impl Driver {
         }
         if self.is_leader() {
             self.check_voters();
+            self.note_refusals();
         }
     }
 

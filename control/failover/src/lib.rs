@@ -22,4 +22,4 @@ mod why;
 pub use decide::Decider;
 pub use orphans::MIGRATION_DELAY_MS;
 pub use rank::{Candidate, Policy, Unfit, candidates, rank};
-pub use why::{is_same_refusal, opinions, seen_candidates, unrepaired, why_nodes, why_shard, witnesses};
+pub use why::{is_same_refusal, opinions, outlook, seen_candidates, unrepaired, why_nodes, why_shard, witnesses};

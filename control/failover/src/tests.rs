@@ -12,6 +12,8 @@ use pando_topology::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+mod why;
+
 const NOW: u64 = 100_000;
 const STREAM: Lineage = Lineage { id: 7, before: 6, shared: 500 };
 

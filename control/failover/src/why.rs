@@ -124,7 +124,38 @@ pub fn unrepaired(map: &ClusterMap, evidence: &Evidence, now_ms: u64, policy: &P
         };
         Some(Decision { command: Command::Refuse { shard: shard.id, node: None, text }, why })
     };
-    map.shards().values().filter(|shard| !shard.slots.is_empty()).filter_map(|shard| refusal(shard)).collect()
+    // Once more than one root says so it is marked; the rest need not be looked at.
+    let is_marked = |shard: &Shard| map.node(&shard.primary).is_some_and(|node| node.failed);
+    let shards = map.shards().values().filter(|shard| !shard.slots.is_empty() && is_marked(shard));
+    shards.filter_map(|shard| refusal(shard)).collect()
+}
+
+/// What the leading root would do about a shard now, or what it waits for, in words.
+pub fn outlook(map: &ClusterMap, evidence: &Evidence, now_ms: u64, shard: &Shard, policy: &Policy) -> String {
+    if !evidence.has_quorum(now_ms, map) {
+        return "the leading root waits for reports of a majority of the roots".to_owned();
+    }
+    let Some(away) = away(now_ms, map, evidence, shard) else {
+        return match evidence.verdict(now_ms, map, &shard.primary) {
+            Verdict::Alive => "nothing: a majority of the roots counts the primary as alive".to_owned(),
+            Verdict::Failed | Verdict::Open => {
+                "wait: no majority of the roots is of one opinion about the primary".to_owned()
+            }
+        };
+    };
+    let why = why_shard(now_ms, map, evidence, shard, policy, None);
+    let best = why.candidates.iter().find(|candidate| candidate.why_not.is_none());
+    let bound = why.candidates.iter().filter_map(|candidate| match candidate.why_not {
+        Some(WhyNot::Bound(left_ms)) => Some(left_ms),
+        _ => None,
+    });
+    match (best, bound.min()) {
+        (Some(best), _) => format!("promote replica {}", best.node),
+        (None, Some(left_ms)) => format!("wait {left_ms} ms: until then a replica has promised not to take over"),
+        (None, None) if away.restarted => "let the new process of the primary go on".to_owned(),
+        (None, None) if why.candidates.is_empty() => "wait for the primary: it has no replica".to_owned(),
+        (None, None) => "wait: no replica may be promoted".to_owned(),
+    }
 }
 
 /// Two refusals for the same reasons, whatever the numbers in them.

@@ -82,6 +82,11 @@ impl Evidence {
         report.nodes.get(node)
     }
 
+    /// A root's reports count at the moment.
+    pub fn is_fresh(&self, now_ms: u64, root: &NodeId) -> bool {
+        self.report_age_ms(now_ms, root).is_some_and(|age_ms| age_ms <= self.fresh_ms)
+    }
+
     /// How long ago a root last reported.
     pub fn report_age_ms(&self, now_ms: u64, root: &NodeId) -> Option<u64> {
         self.reports.get(root).map(|report| now_ms.saturating_sub(report.received_ms))

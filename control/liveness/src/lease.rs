@@ -163,6 +163,11 @@ impl PrimaryLease {
         (self.root_incarnations.get(root).copied().unwrap_or_default(), holds)
     }
 
+    /// Until when a root has promised.
+    pub fn promise_of(&self, root: &NodeId) -> Option<u64> {
+        self.root_promises.get(root).map(|(_, until)| *until)
+    }
+
     /// The greeting of a root's process; answers carry it too.
     pub fn note_root(&mut self, root: NodeId, incarnation: Incarnation) {
         let known = self.root_incarnations.entry(root).or_default();

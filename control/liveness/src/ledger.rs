@@ -221,6 +221,21 @@ impl RootLedger {
         self.promises.get(shard).filter(|p| p.until_ms > now_ms).map(|p| (p.node, p.incarnation))
     }
 
+    /// What this root can say about a node now.
+    pub fn state_of(&self, now_ms: u64, node: &NodeId) -> Option<NodeState> {
+        self.nodes.get(node).map(|seen| seen.state(now_ms, self.is_warming_up(now_ms)))
+    }
+
+    /// For how long the promise for a shard still lasts, and who has it.
+    pub fn promise_left(&self, now_ms: u64, shard: &ShardId) -> Option<(NodeId, u64)> {
+        self.promises.get(shard).filter(|p| p.until_ms > now_ms).map(|p| (p.node, p.until_ms - now_ms))
+    }
+
+    /// The replication offset of each node that was heard of.
+    pub fn offsets(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.nodes.iter().filter(|(_, seen)| seen.heard).map(|(id, seen)| (*id, seen.status.offset))
+    }
+
     /// The process of a node that was last heard of; zero if none.
     pub fn incarnation_of(&self, node: &NodeId) -> Incarnation {
         self.nodes.get(node).map_or(Incarnation::ZERO, |s| s.incarnation)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use openraft::Instant;
 use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader, RaftError};
 use pando_env::Env;
-use pando_root_state::{Outcome, Proposal};
+use pando_root_state::{History, Outcome, Proposal};
 use pando_topology::{ClusterMap, NodeId};
 use tokio::sync::watch;
 
@@ -56,6 +56,7 @@ pub(crate) struct Core {
     pub voter: VoterId,
     pub config: RaftConfig,
     pub log: Log,
+    store: Store,
     transport: Transport,
     handler: RaftHandler,
     status: watch::Receiver<Status>,
@@ -114,6 +115,12 @@ impl Raft {
         Arc::clone(&self.map.borrow())
     }
 
+    /// What was decided and why, as of the last applied entry. Do not keep it: a copy is made for every
+    /// record that is added meanwhile.
+    pub fn history(&self) -> Arc<History> {
+        self.core.store.history()
+    }
+
     /// Tells of each change of the map (changes in quick succession may be seen as one).
     pub fn watch_map(&self) -> watch::Receiver<Arc<ClusterMap>> {
         self.map.clone()
@@ -169,12 +176,12 @@ impl Core {
         }
         let voter = log.voter();
         let transport = Transport::new(env.clone(), config.clone(), voter);
-        let new = openraft::Raft::new(voter, library, transport.clone(), log.clone(), store);
+        let new = openraft::Raft::new(voter, library, transport.clone(), log.clone(), store.clone());
         // The library's tasks inherit the seed; all of them descend from this call.
         let raft = SeededRuntime::scope(env.rng.next_u64(), new).await.map_err(|e| StartError::Fatal(e.to_string()))?;
         let handler = RaftHandler::new(raft.clone(), voter, config.identity, config.read_timeout());
         let (status_tx, status) = watch::channel(Status { voter, ..Status::default() });
-        let core = Core { raft, voter, config, log, transport, handler, status };
+        let core = Core { raft, voter, config, log, store, transport, handler, status };
         tokio::spawn(keep_house(core.raft.clone(), core.log.clone(), env.clone(), core.config.keep_entries, status_tx));
         Ok(core)
     }

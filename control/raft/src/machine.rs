@@ -13,6 +13,7 @@ use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use pando_env::Disk;
+use pando_root_state::History;
 
 use crate::snapshot::{self, Pairs, SNAPSHOT_FILE};
 use crate::types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types};
@@ -28,6 +29,10 @@ pub trait Machine: Send + 'static {
     fn dump(&self) -> Pairs;
     /// Becomes what `dump` gave.
     fn restore(&mut self, pairs: Pairs) -> Result<(), String>;
+    /// What was decided and why; nothing if the machine keeps no record of it.
+    fn history(&self) -> Arc<History> {
+        Arc::default()
+    }
     /// Called after a run of entries and after a restore: show the state to those who watch.
     fn publish(&mut self);
 }
@@ -77,6 +82,11 @@ impl Store {
     /// Position of the snapshot on disk.
     pub fn snapshot_position(&self) -> Option<LogId> {
         self.lock().snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id)
+    }
+
+    /// What was decided and why, as of the last entry applied.
+    pub fn history(&self) -> Arc<History> {
+        self.lock().machine.history()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pando_root_state::{Proposal, RootState, decode_fields, encode_fields};
+use pando_root_state::{History, Proposal, RootState, decode_fields, encode_fields};
 use pando_topology::ClusterMap;
 use tokio::sync::watch;
 
@@ -57,6 +57,10 @@ impl Machine for RootMachine {
     fn restore(&mut self, pairs: Pairs) -> Result<(), String> {
         self.state = RootState::from_pairs(pairs).map_err(|e| e.to_string())?;
         Ok(())
+    }
+
+    fn history(&self) -> Arc<History> {
+        self.state.history()
     }
 
     fn publish(&mut self) {

@@ -10,6 +10,8 @@ use pando_topology::{ClusterId, ClusterMap, Incarnation, Node, NodeId, Role, Sha
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod history;
+
 fn id(n: u8) -> NodeId {
     NodeId::from_bytes([n; 20])
 }
@@ -447,13 +449,32 @@ fn any_command() -> impl Strategy<Value = Command> {
         node.clone().prop_map(|n| Command::ClearFailed { nodes: vec![id(n)] }),
         (node.clone(), 1u64..9).prop_map(|(n, epoch)| Command::SetConfigEpoch { node: id(n), epoch }),
         node.clone().prop_map(|n| Command::BumpEpoch { node: id(n) }),
-        (node, 0u64..30).prop_map(|(n, since)| Command::SetRoots {
+        (node.clone(), 0u64..30).prop_map(|(n, since)| Command::SetRoots {
             voters: [(id(n), u64::from(n))].into(),
             expect_since: TopologyVersion(since),
         }),
+        (node.clone(), node.clone()).prop_map(|(s, n)| Command::Refuse {
+            shard: sid(s),
+            node: Some(id(n)),
+            text: "because".into(),
+        }),
+        node.clone().prop_map(|n| Command::Lead { root: id(n), term: u64::from(n), note: String::new() }),
         (0u64..30).prop_map(|since| Command::SettleRoots { expect_since: TopologyVersion(since) }),
     ];
-    leaf.prop_recursive(1, 4, 3, |inner| proptest::collection::vec(inner, 0..3).prop_map(Command::Batch))
+    let because = |commands: Vec<Command>| Command::Decide {
+        roots: vec![id(1), id(2)],
+        decisions: commands
+            .into_iter()
+            .map(|command| {
+                let opinions = vec![crate::Opinion::Silent(7), crate::Opinion::Restarted(Incarnation(2))];
+                crate::Decision { command, why: crate::Why { opinions, ..crate::Why::note("so") } }
+            })
+            .collect(),
+    };
+    leaf.prop_recursive(1, 4, 3, move |inner| {
+        let some = proptest::collection::vec(inner, 0..3);
+        prop_oneof![some.clone().prop_map(Command::Batch), some.prop_map(because)]
+    })
 }
 
 proptest! {

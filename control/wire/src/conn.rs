@@ -136,6 +136,9 @@ struct Shared {
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<Result<Frame, WireError>>>>,
     closed: watch::Sender<bool>,
     close_reported: AtomicBool,
+    /// Bytes of frames that wait to be written.
+    queued_bytes: AtomicU64,
+    created_unix_ms: AtomicU64,
 }
 
 impl std::fmt::Debug for Conn {
@@ -222,6 +225,8 @@ impl Conn {
                 waiting: Mutex::default(),
                 closed,
                 close_reported: AtomicBool::new(false),
+                queued_bytes: AtomicU64::new(0),
+                created_unix_ms: AtomicU64::new(0),
             }),
         };
         tokio::spawn(write_loop(conn.clone(), writer, frames));
@@ -232,6 +237,21 @@ impl Conn {
     /// What the other side said of itself.
     pub fn peer(&self) -> &Hello {
         &self.shared.peer
+    }
+
+    /// Bytes of frames that wait to be written; for display.
+    pub fn queued_bytes(&self) -> u64 {
+        self.shared.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Remembers when the connection was made; for display.
+    pub fn note_created(&self, unix_ms: u64) {
+        self.shared.created_unix_ms.store(unix_ms, Ordering::Relaxed);
+    }
+
+    /// What `note_created` was told; 0: nothing.
+    pub fn created_unix_ms(&self) -> u64 {
+        self.shared.created_unix_ms.load(Ordering::Relaxed)
     }
 
     /// Whether the connection has ended.
@@ -268,9 +288,15 @@ impl Conn {
         if frame.body.len() > BODY_BYTES_MAX {
             return Err(WireError::TooLong(frame.body.len() as u64));
         }
-        self.shared.queue.try_send(frame).map_err(|e| match e {
-            mpsc::error::TrySendError::Full(_) => WireError::QueueFull,
-            mpsc::error::TrySendError::Closed(_) => WireError::Closed,
+        let bytes = frame_bytes(&frame);
+        // Before it is sent: the writer takes it off again. Relaxed: only shown.
+        self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.queue.try_send(frame).map_err(|e| {
+            self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match e {
+                mpsc::error::TrySendError::Full(_) => WireError::QueueFull,
+                mpsc::error::TrySendError::Closed(_) => WireError::Closed,
+            }
         })
     }
 
@@ -390,17 +416,27 @@ async fn hear_hello(reader: &mut Reader) -> Result<Hello, WireError> {
     Ok(hello)
 }
 
+/// What a frame takes in the queue, about.
+fn frame_bytes(frame: &Frame) -> u64 {
+    (crate::frame::HEADER_BYTES + frame.body.len()) as u64
+}
+
 async fn write_loop(conn: Conn, mut writer: Writer, mut frames: mpsc::Receiver<Frame>) {
     let work = async {
         while let Some(frame) = frames.recv().await {
+            let mut bytes = frame_bytes(&frame);
             writer.push(&frame)?;
             while writer.buffered_bytes() < WRITE_BATCH_BYTES {
                 match frames.try_recv() {
-                    Ok(frame) => writer.push(&frame)?,
+                    Ok(frame) => {
+                        bytes += frame_bytes(&frame);
+                        writer.push(&frame)?;
+                    }
                     Err(_) => break,
                 }
             }
             writer.flush().await?;
+            conn.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
         Ok::<(), WireError>(())
     };

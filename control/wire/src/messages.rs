@@ -19,6 +19,7 @@ use pando_root_state::{Outcome, Proposal};
 use pando_topology::{ClusterMap, Delta, NodeId, ShardId, TopologyVersion};
 use serde::{Deserialize, Serialize};
 
+use crate::explain::{Explanation, Question};
 use crate::frame::{ClusterId, Kind, kinds};
 
 /// A one-way [`Message`].
@@ -67,6 +68,10 @@ pub enum Call {
     },
     /// How many roots count this node as failed.
     CountFailures(NodeId),
+    /// What was decided, and why? (Answered by the leading root after a barrier.)
+    Explain(Question),
+    /// Where is every node's copy of the data? (Answered by any root.)
+    Offsets,
     /// Where is your copy of the data?
     Position,
     /// From a primary that is about to end: take over as planned.
@@ -103,6 +108,10 @@ pub enum Reply {
     },
     /// To `CountFailures`.
     Count(u64),
+    /// To `Explain`.
+    Explained(Box<Explanation>),
+    /// To `Offsets`: the replication offset of each node that has been heard of.
+    Offsets(Vec<(NodeId, u64)>),
     /// To `Position`.
     Position {
         /// End of the log, or what was applied of it.

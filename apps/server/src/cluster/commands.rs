@@ -8,12 +8,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pando_agent::{Answer, FailoverMode, Request, SetSlot};
+use pando_agent::{AgentHandle, Answer, FailoverMode, Request, SetSlot};
 use pando_commands::CommandError;
 use pando_resp::{Args, ReplyBuf, num};
-use pando_session::{ClusterView, Message, Next, SessionCx, SessionFn, Suspend};
+use pando_session::{ClientId, ClusterView, Engine, Message, Next, SessionCx, SessionFn, Suspend};
 use pando_topology::{ClusterId, ClusterMap, NodeId, Slot};
 
+use super::prepared::Kind;
 use super::runtime::{self, ClusterRuntime};
 use super::{arguments, show};
 
@@ -26,6 +27,7 @@ pub const TABLE: &[(&str, SessionFn)] = &[
     ("cluster|countkeysinslot", count_keys_in_slot),
     ("cluster|delslots", del_slots),
     ("cluster|delslotsrange", del_slots_range),
+    ("cluster|explain", super::explain::explain),
     ("cluster|failover", failover),
     ("cluster|flushslots", flush_slots),
     ("cluster|forget", forget),
@@ -77,34 +79,62 @@ pub(super) fn view(cx: &SessionCx<'_>) -> Result<Arc<ClusterView>, CommandError>
     })
 }
 
+/// A client that waits for an answer of the agent.
+struct Waiting {
+    runtime: Arc<ClusterRuntime>,
+    client: ClientId,
+    worker: usize,
+    ticket: u64,
+    reply: ReplyBuf,
+}
+
+impl Waiting {
+    /// Suspends the client until `finish`.
+    fn begin(cx: &SessionCx<'_>) -> Result<Waiting, CommandError> {
+        let runtime = runtime(cx)?;
+        if cx.in_exec {
+            return Err(CommandError::text("ERR This CLUSTER subcommand is not allowed inside a transaction"));
+        }
+        let ticket = runtime.next_ticket();
+        let (client, worker) = (cx.session.shared.id, cx.session.shared.worker.load(Ordering::Relaxed));
+        Ok(Waiting { runtime, client, worker, ticket, reply: ReplyBuf::new(cx.reply.proto()) })
+    }
+
+    fn suspended(&self) -> Outcome {
+        Ok(Next::Suspend(Suspend::Async(self.ticket)))
+    }
+
+    fn refuse(mut self, line: &str) {
+        self.runtime.engine().stats.count_error(line.as_bytes());
+        self.reply.error(line);
+        self.finish();
+    }
+
+    fn finish(mut self) {
+        let bytes = self.reply.take();
+        self.runtime.post(self.worker, Message::Resume { client: self.client, ticket: self.ticket, bytes });
+    }
+}
+
 /// Asks the agent, suspends the client, and lets `render` write the reply when the answer is there.
-fn ask(
+pub(super) fn ask(
     cx: &mut SessionCx<'_>,
     request: Request,
     render: impl FnOnce(&ClusterRuntime, Answer, &mut ReplyBuf) + Send + 'static,
 ) -> Outcome {
-    let runtime = runtime(cx)?;
-    if cx.in_exec {
-        return Err(CommandError::text("ERR This CLUSTER subcommand is not allowed inside a transaction"));
-    }
-    let ticket = runtime.next_ticket();
-    let (client, worker) = (cx.session.shared.id, cx.session.shared.worker.load(Ordering::Relaxed));
-    let mut reply = ReplyBuf::new(cx.reply.proto());
-    let answering = Arc::clone(&runtime);
-    runtime.agent().submit(
-        request,
-        Box::new(move |result| {
-            match result {
-                Ok(answer) => render(&answering, answer, &mut reply),
-                Err(line) => {
-                    answering.engine().stats.count_error(line.as_bytes());
-                    reply.error(&line);
-                }
-            }
-            answering.post(worker, Message::Resume { client, ticket, bytes: reply.take() });
-        }),
-    );
-    Ok(Next::Suspend(Suspend::Async(ticket)))
+    let mut waiting = Waiting::begin(cx)?;
+    let suspended = waiting.suspended();
+    let runtime = Arc::clone(&waiting.runtime);
+    let answer = move |result: Result<Answer, String>| match result {
+        Ok(answer) => {
+            let runtime = Arc::clone(&waiting.runtime);
+            render(&runtime, answer, &mut waiting.reply);
+            waiting.finish();
+        }
+        Err(line) => waiting.refuse(&line),
+    };
+    runtime.agent().submit(request, Box::new(answer));
+    suspended
 }
 
 /// A change that is answered with OK.
@@ -115,18 +145,32 @@ fn change(cx: &mut SessionCx<'_>, request: Request) -> Outcome {
 /// A question about the topology: at a root only after it has caught up with the majority.
 fn read(
     cx: &mut SessionCx<'_>,
-    render: impl FnOnce(&ClusterRuntime, &ClusterView, &mut ReplyBuf) + Send + 'static,
+    render: impl FnOnce(&ClusterRuntime, &Arc<ClusterView>, &mut ReplyBuf) + Send + 'static,
 ) -> Outcome {
     let runtime = runtime(cx)?;
-    if runtime.agent().info().is_root && !cx.in_exec {
-        return ask(cx, Request::ReadBarrier, move |runtime, _, reply| match runtime.engine().cluster.load_full() {
-            Some(view) => render(runtime, &view, reply),
-            None => reply.error("CLUSTERDOWN This node is not part of a cluster"),
-        });
+    if runtime.agent().is_root() {
+        if !cx.in_exec {
+            return ask(cx, Request::ReadBarrier, move |runtime, _, reply| render_current(runtime, reply, render));
+        }
+        // A transaction cannot wait; what a root answers in it may be as old as its last word from the majority.
+        if !runtime.agent().has_quorum() {
+            return Err(CommandError::text("CLUSTERDOWN No majority of the roots is reachable"));
+        }
     }
     let view = view(cx)?;
     render(&runtime, &view, cx.reply);
     Ok(Next::Continue)
+}
+
+fn render_current(
+    runtime: &ClusterRuntime,
+    reply: &mut ReplyBuf,
+    render: impl FnOnce(&ClusterRuntime, &Arc<ClusterView>, &mut ReplyBuf),
+) {
+    match runtime.engine().cluster.load_full() {
+        Some(view) => render(runtime, &view, reply),
+        None => reply.error("CLUSTERDOWN This node is not part of a cluster"),
+    }
 }
 
 fn add_slots(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
@@ -324,18 +368,60 @@ fn save_config(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
 }
 
 fn nodes(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
-    let moment = runtime(cx)?.moment();
-    read(cx, move |_, view, reply| reply.verbatim("txt", show::nodes(view, &moment).as_bytes()))
+    read(cx, |runtime, view, reply| {
+        let moment = runtime.moment();
+        runtime.prepared().write(Kind::Nodes, view, moment.shape(), reply, |reply| {
+            reply.verbatim("txt", show::nodes(view, &moment).as_bytes());
+        });
+    })
 }
 
 fn slots(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
-    let moment = runtime(cx)?.moment();
-    read(cx, move |_, view, reply| show::slots(view, &moment, reply))
+    read(cx, |runtime, view, reply| {
+        let moment = runtime.moment();
+        let render = |reply: &mut ReplyBuf| show::slots(view, &moment, reply);
+        runtime.prepared().write(Kind::Slots, view, moment.shape(), reply, render);
+    })
 }
 
+fn write_shards(runtime: &ClusterRuntime, view: &Arc<ClusterView>, reply: &mut ReplyBuf) {
+    let (moment, offsets) = (runtime.moment(), runtime.prepared().offsets());
+    let render = |reply: &mut ReplyBuf| show::shards(view, &moment, &offsets, reply);
+    runtime.prepared().write(Kind::Shards, view, moment.shape(), reply, render);
+}
+
+/// The offsets of other nodes come from the roots, for all clients of a second at once.
 fn shards(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
-    let moment = runtime(cx)?.moment();
-    read(cx, move |_, view, reply| show::shards(view, &moment, reply))
+    let runtime = runtime(cx)?;
+    let agent = runtime.agent();
+    if cx.in_exec || !agent.has_quorum() || !runtime.prepared().claim_offsets(runtime.moment().unix_ms) {
+        return read(cx, write_shards);
+    }
+    let is_root = agent.is_root();
+    let mut waiting = Waiting::begin(cx)?;
+    let suspended = waiting.suspended();
+    let answer = move |result: Result<Answer, String>| {
+        if let Ok(Answer::Offsets(offsets)) = result {
+            waiting.runtime.prepared().set_offsets(offsets);
+        }
+        // Without them it is answered all the same.
+        let runtime = Arc::clone(&waiting.runtime);
+        if !is_root {
+            render_current(&runtime, &mut waiting.reply, write_shards);
+            return waiting.finish();
+        }
+        let answer = move |result: Result<Answer, String>| match result {
+            Ok(_) => {
+                let runtime = Arc::clone(&waiting.runtime);
+                render_current(&runtime, &mut waiting.reply, write_shards);
+                waiting.finish();
+            }
+            Err(line) => waiting.refuse(&line),
+        };
+        runtime.agent().submit(Request::ReadBarrier, Box::new(answer));
+    };
+    agent.submit(Request::Offsets, Box::new(answer));
+    suspended
 }
 
 fn replicas(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
@@ -344,25 +430,43 @@ fn replicas(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
     if view.map.shard_of(&id).is_none_or(|shard| shard.primary != id) {
         return Err(CommandError::text("ERR The specified node is not a master"));
     }
-    let moment = runtime(cx)?.moment();
-    read(cx, move |_, view, reply| show::replicas(view, &id, &moment, reply))
+    read(cx, move |runtime, view, reply| show::replicas(view, &id, &runtime.moment(), reply))
 }
 
+/// Always answered: who asks wants to know what is wrong. A root that has a majority is up to date with it first.
 fn info(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
-    let agent = runtime(cx)?.agent().info();
-    let (view, gate) = (view(cx)?, &cx.engine.gate);
+    let runtime = runtime(cx)?;
+    let (agent, view) = (runtime.agent(), view(cx)?);
+    if cx.in_exec || !agent.is_root() || !agent.has_quorum() {
+        write_info(cx.engine, agent, &view, cx.reply);
+        return Ok(Next::Continue);
+    }
+    let mut waiting = Waiting::begin(cx)?;
+    let suspended = waiting.suspended();
+    let answer = move |_: Result<Answer, String>| {
+        let runtime = Arc::clone(&waiting.runtime);
+        let view = runtime.engine().cluster.load_full().unwrap_or(view);
+        write_info(runtime.engine(), runtime.agent(), &view, &mut waiting.reply);
+        waiting.finish();
+    };
+    agent.submit(Request::ReadBarrier, Box::new(answer));
+    suspended
+}
+
+fn write_info(engine: &Engine, agent: &AgentHandle, view: &ClusterView, reply: &mut ReplyBuf) {
+    let gate = &engine.gate;
     // A primary that may not write yet, or no longer, does not serve its slots, whatever the others do.
     let serves_slots = view.is_primary && view.map.shard_of(&view.me).is_some_and(|shard| !shard.slots.is_empty());
     let is_ok = gate.cluster_ok() && (!serves_slots || gate.may_write_now());
-    let text = show::info(&view, &agent, is_ok);
-    cx.reply.verbatim("txt", text.as_bytes());
-    Ok(Next::Continue)
+    let text = show::info(view, &agent.info(), is_ok);
+    reply.verbatim("txt", text.as_bytes());
 }
 
 fn links(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
-    let agent = runtime(cx)?.agent().info();
-    show::links(&agent.links, cx.reply);
-    Ok(Next::Continue)
+    ask(cx, Request::Links, |_, answer, reply| match answer {
+        Answer::Links(links) => show::links(&links, reply),
+        _ => reply.array(0),
+    })
 }
 
 fn my_id(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use pando_agent::AgentHandle;
 use pando_session::{Engine, Message};
 
+use super::prepared::Prepared;
 use super::show::Moment;
 use crate::config::Values;
 use crate::server::Server;
@@ -17,6 +18,7 @@ pub struct ClusterRuntime {
     engine: Arc<Engine>,
     agent: OnceLock<AgentHandle>,
     tickets: AtomicU64,
+    prepared: Prepared,
 }
 
 /// The cluster runtime of the server that this engine belongs to, in cluster mode.
@@ -32,6 +34,7 @@ impl ClusterRuntime {
             engine: Arc::clone(&server.engine),
             agent: OnceLock::new(),
             tickets: AtomicU64::new(1),
+            prepared: Prepared::default(),
         })
     }
 
@@ -70,6 +73,11 @@ impl ClusterRuntime {
     /// A number for a client's suspension, never used before.
     pub fn next_ticket(&self) -> u64 {
         self.tickets.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Answers that are made once for many clients.
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
     }
 
     /// Sends a message to a worker.

@@ -21,6 +21,13 @@ pub struct Moment {
     pub is_tls: bool,
 }
 
+impl Moment {
+    /// What a prepared answer depends on.
+    pub fn shape(&self) -> (EndpointType, bool, u64) {
+        (self.endpoint, self.is_tls, self.unix_ms)
+    }
+}
+
 /// One line of CLUSTER NODES, without its end.
 fn node_line(view: &ClusterView, node: &Node, moment: &Moment) -> String {
     let map = &view.map;
@@ -110,8 +117,8 @@ fn slots_metadata(node: &Node, endpoint: EndpointType, reply: &mut ReplyBuf) {
     }
 }
 
-/// The reply of CLUSTER SHARDS.
-pub fn shards(view: &ClusterView, moment: &Moment, reply: &mut ReplyBuf) {
+/// The reply of CLUSTER SHARDS. `offsets`: of other nodes, sorted.
+pub fn shards(view: &ClusterView, moment: &Moment, offsets: &[(NodeId, u64)], reply: &mut ReplyBuf) {
     reply.array(view.map.shards().len());
     for shard in view.map.shards().values() {
         reply.map(3);
@@ -126,14 +133,16 @@ pub fn shards(view: &ClusterView, moment: &Moment, reply: &mut ReplyBuf) {
         let nodes: Vec<&Node> = shard.members().filter_map(|id| view.map.node(&id)).collect();
         reply.array(nodes.len());
         for node in nodes {
-            shard_node(view, shard, node, moment, reply);
+            let known = offsets.binary_search_by_key(&node.id, |(id, _)| *id).ok();
+            let offset = if node.id == view.me { moment.offset } else { known.map_or(0, |at| offsets[at].1) };
+            shard_node(view, shard, node, (moment, offset), reply);
         }
         reply.bulk(b"id");
         reply.bulk(shard.id.to_string().as_bytes());
     }
 }
 
-fn shard_node(view: &ClusterView, shard: &Shard, node: &Node, moment: &Moment, reply: &mut ReplyBuf) {
+fn shard_node(view: &ClusterView, shard: &Shard, node: &Node, (moment, offset): (&Moment, u64), reply: &mut ReplyBuf) {
     let is_me = node.id == view.me;
     let has_hostname = !node.hostname.is_empty();
     let ports = [("port", node.port), ("tls-port", node.tls_port)];
@@ -158,8 +167,7 @@ fn shard_node(view: &ClusterView, shard: &Shard, node: &Node, moment: &Moment, r
     reply.bulk(b"role");
     reply.bulk(if shard.primary == node.id { b"master" } else { b"replica" });
     reply.bulk(b"replication-offset");
-    // Other nodes' offsets are known to the roots only.
-    reply.int(if is_me { moment.offset as i64 } else { 0 });
+    reply.int(offset as i64);
     reply.bulk(b"health");
     let health: &[u8] = match (node.failed, is_me && moment.is_loading) {
         (true, _) => b"fail",
@@ -234,6 +242,7 @@ pub fn info(view: &ClusterView, agent: &AgentInfo, is_ok: bool) -> String {
     line("cluster_root_leader", &leader);
     line("cluster_root_term", &agent.term);
     line("cluster_root_quorum", &if agent.quorum { "ok" } else { "lost" });
+    line("cluster_root_quorum_reason", &agent.quorum_reason);
     line("cluster_is_root", &u8::from(agent.is_root));
     line("cluster_publish_dropped", &agent.publish_dropped);
     text
