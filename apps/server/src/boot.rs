@@ -124,6 +124,8 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
         started: Instant::now(),
         started_unix_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         ending: Ending::default(),
+        failover: crate::failover::Failover::default(),
+        sentinels: crate::sentinels::Sentinels::default(),
         rates: Rates::default(),
         active_expire: AtomicBool::new(true),
         peak_memory: AtomicU64::new(0),
@@ -172,10 +174,21 @@ pub fn start(loaded: Loaded) -> Result<Running, StartError> {
     Ok(running)
 }
 
-/// In cluster mode, the agent; before clients can connect, so that none is served without a view of the cluster.
+/// In cluster mode, the agent; else an ear for Sentinels. Before clients can connect, so that none is served without a view of the cluster.
 fn start_cluster(server: &Arc<Server>) -> Result<(), pando_agent::AgentError> {
     let values = server.config.values();
-    if values.is_yes("cluster-enabled") { crate::cluster::start(server, &values) } else { Ok(()) }
+    if values.is_yes("cluster-enabled") {
+        return crate::cluster::start(server, &values);
+    }
+    let watched = Arc::downgrade(server);
+    let hook = move |channel: &[u8], message: &[u8], _: bool| {
+        if let Some(server) = watched.upgrade() {
+            server.sentinels.hear(channel, message);
+        }
+    };
+    // The engine is this server's own.
+    let _ = server.engine.publish_hook.set(Box::new(hook));
+    Ok(())
 }
 
 const USAGE: &str = "Usage: pando server [/path/to/valkey.conf] [options] [-]

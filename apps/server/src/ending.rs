@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! How the server ends when it is asked to: SHUTDOWN, SIGTERM and SIGINT. A primary of a cluster hands its slots over
-//! first, any other primary waits for its replicas, both within `shutdown-timeout`; SHUTDOWN ABORT calls it off.
+//! first; outside of a cluster, where `failover` was asked for, it changes places with a replica. Any other primary waits
+//! for its replicas. All of it within `shutdown-timeout`; SHUTDOWN ABORT calls it off.
 //!
 //! ```text
 //!   request ──► prepare (hand over, else writes pause until the replicas have all) ──► the process ends
 //!                  │ ABORT, or not safe
 //!                  └──► cancel: writes go on, clients of SHUTDOWN get an error
 //! ```
+//! How a primary outside of a cluster changes places (`step_down`):
+//! - No Sentinel watches it: FAILOVER to the first replica that has everything. Where none has it in half of the time, `force`
+//!   takes the one that has most; without it the rest of the time is spent waiting for replicas, as Valkey does.
+//! - Sentinels watch it: one of them is asked to lead (`crate::sentinels`), and this node stays until that one sends
+//!   clients elsewhere. A Sentinel that cannot promotes a replica after all of them have everything.
+//!
 //! Only the main thread prepares; commands and signals leave their request here and wake it.
 
 use std::sync::Arc;
@@ -16,6 +23,8 @@ use pando_agent::Request;
 use pando_session::{ClientId, Message, PauseMode, PausePurpose, Role};
 use parking_lot::{Condvar, Mutex};
 
+use crate::failover::{Order, Phase};
+use crate::sentinels::{Answer, Sentinel, Talk};
 use crate::server::Server;
 
 /// What a client of SHUTDOWN hears when it is called off.
@@ -23,6 +32,9 @@ const NOT_DONE: &[u8] = b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n";
 
 /// How often the acknowledgements of replicas are looked at.
 const ACK_STEP: Duration = Duration::from_millis(5);
+
+/// How often a Sentinel is asked where the primary is.
+const SENTINEL_STEP: Duration = Duration::from_millis(50);
 
 /// A node that has handed its slots over stays so long to tell clients where they are.
 const REDIRECT_TIME: Duration = Duration::from_millis(100);
@@ -36,13 +48,15 @@ pub struct EndFlags {
     pub force: bool,
     /// Do not end as a primary with slots.
     pub safe: bool,
+    /// Outside of a cluster, change places with a replica first. In a cluster that happens anyway.
+    pub failover: bool,
 }
 
 impl EndFlags {
     /// From the words of a directive.
     pub fn of(words: &str) -> Self {
         let has = |word: &str| words.split_whitespace().any(|each| each == word);
-        Self { now: has("now"), force: has("force"), safe: has("safe") }
+        Self { now: has("now"), force: has("force"), safe: has("safe"), failover: has("failover") }
     }
 }
 
@@ -157,6 +171,9 @@ impl Ending {
             if owns_slots(server) {
                 self.hand_over(server, limit, deadline);
             }
+            if flags.failover && server.cluster.get().is_none() {
+                self.step_down(server, flags, deadline);
+            }
             if server.engine.gate.role() == Role::Primary {
                 self.wait_for_replicas(server, deadline);
             }
@@ -196,6 +213,92 @@ impl Ending {
         }
         tracing::info!("The slots of this node have another primary.");
         self.pause(Instant::now() + REDIRECT_TIME, |_| false);
+    }
+
+    /// Outside of a cluster: lets a replica be the primary, see the head of this file.
+    fn step_down(&self, server: &Arc<Server>, flags: EndFlags, deadline: Instant) {
+        let is_primary = || server.engine.gate.role() == Role::Primary;
+        if !is_primary() || server.replication.status().replicas.is_empty() {
+            return;
+        }
+        let half = deadline.saturating_duration_since(Instant::now()) / 2;
+        let sentinels = server.sentinels.present();
+        if !sentinels.is_empty() {
+            tracing::info!("Asking a Sentinel for a planned failover before shutting down.");
+            if let Some(reason) = self.step_down_by_sentinel(server, &sentinels, Instant::now() + half).err() {
+                tracing::warn!("No planned failover: {reason}");
+            }
+            return;
+        }
+        let order = Order { target: None, limit: Some(half), force: flags.force, is_own: true };
+        // Somebody else's FAILOVER is as good.
+        if let Err(reason) = server.failover.start(server, order) {
+            tracing::warn!("{reason}");
+        }
+        while server.failover.phase() != Phase::Idle && Instant::now() < deadline {
+            if self.pause(Instant::now() + ACK_STEP, |_| false) {
+                break;
+            }
+        }
+        if self.state.lock().is_aborted {
+            // It may be over already; then this node stays the replica that it is.
+            let _ = server.failover.abort(server);
+        } else if !is_primary() {
+            tracing::info!("This node has changed places with a replica.");
+            self.pause(Instant::now() + REDIRECT_TIME, |_| false);
+        } else {
+            tracing::warn!("No replica has taken over.");
+        }
+    }
+
+    fn step_down_by_sentinel(
+        &self,
+        server: &Arc<Server>,
+        sentinels: &[Sentinel],
+        deadline: Instant,
+    ) -> Result<(), String> {
+        let mut refused = String::new();
+        for sentinel in sentinels {
+            let asked = Talk::to(sentinel).and_then(|mut talk| {
+                let before = talk.primary()?;
+                let mut answer = talk.ask_to_coordinate()?;
+                if answer == Answer::Unknown {
+                    self.wait_for_replicas(server, deadline);
+                    answer = talk.ask_to_promote()?;
+                }
+                Ok((talk, before, answer))
+            });
+            let (mut talk, before) = match asked {
+                Ok((talk, before, Answer::Agreed)) => (talk, before),
+                Ok((_, _, Answer::Refused(line))) => {
+                    refused = line;
+                    continue;
+                }
+                Ok((_, _, Answer::Unknown)) => {
+                    "the Sentinels do not know FAILOVER".clone_into(&mut refused);
+                    continue;
+                }
+                Err(error) => {
+                    refused = crate::config::os_reason(&error);
+                    continue;
+                }
+            };
+            while Instant::now() < deadline {
+                if self.pause(Instant::now() + SENTINEL_STEP, |_| false) {
+                    return Err("called off".to_owned());
+                }
+                match talk.primary() {
+                    Ok(now) if now != before => {
+                        tracing::info!("The Sentinels have another primary.");
+                        return Ok(());
+                    }
+                    Ok(_) => {}
+                    Err(error) => return Err(crate::config::os_reason(&error)),
+                }
+            }
+            return Err("the Sentinels did not find another primary in time".to_owned());
+        }
+        Err(refused)
     }
 
     fn wait_for_replicas(&self, server: &Server, deadline: Instant) {

@@ -19,11 +19,13 @@ mod cron;
 mod defrag;
 mod ending;
 mod evictor;
+mod failover;
 mod info;
 mod logging;
 mod net;
 mod os;
 mod replication;
+mod sentinels;
 pub mod server;
 mod worker;
 

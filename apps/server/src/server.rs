@@ -72,6 +72,10 @@ pub struct Server {
     pub started_unix_s: u64,
     /// How it is told to end.
     pub ending: crate::ending::Ending,
+    /// FAILOVER.
+    pub failover: crate::failover::Failover,
+    /// Who watches this node.
+    pub sentinels: crate::sentinels::Sentinels,
     /// See `Rates`.
     pub rates: Rates,
     /// Does the cron thread delete expired keys? DEBUG SET-ACTIVE-EXPIRE.
@@ -132,6 +136,13 @@ impl Server {
         drop(listeners);
         self.mail.send(0, WorkerMessage::Listen);
         opened
+    }
+
+    /// The configuration and the log say whom this node follows from now on.
+    pub fn note_role(&self, primary: Option<&(String, u16)>) {
+        let value = primary.map_or_else(String::new, |(host, port)| format!("{host} {port}"));
+        self.config.force("replicaof", value);
+        crate::logging::set_replica(primary.is_some());
     }
 
     /// Takes a connection that a worker gives away.

@@ -201,11 +201,13 @@ impl Keyspace {
         self.len(db) == 0
     }
 
-    /// Numbers for `INFO keyspace`. Locks slot by slot.
+    /// Numbers for `INFO keyspace`. Locks slot by slot, and none of a database that was never used.
     pub fn db_stats(&self, db: DbIndex, now_ms: u64) -> DbStats {
         let (mut volatile, mut due_sum, mut with_volatile_fields) = (0u64, 0u128, 0u64);
         let mut guard = self.lock_none();
-        for slot in Slot::all().filter(|slot| self.count(slot.index(), db) != 0) {
+        let counts = self.counts.get(usize::from(db)).and_then(OnceLock::get);
+        let used = counts.into_iter().flat_map(|counts| Slot::all().zip(counts.iter()));
+        for (slot, _) in used.filter(|(_, count)| count.load(Relaxed) != 0) {
             guard.with_slot(slot, |data| {
                 if let Some(data) = data.db(db) {
                     volatile += u64::from(data.volatile);

@@ -8,13 +8,16 @@ use crate::data::Data;
 use crate::history::{History, ReplId};
 use crate::log::{Feed, LogLimits, ReplicationLog};
 use crate::primary::ReplicaLink;
-use crate::replica::PrimaryLink;
+use crate::replica::{self, PrimaryLink};
 use crate::status::LinkState;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+
+/// Asks every replica that reads it for an acknowledgement.
+pub(crate) const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
 
 pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Data>,
@@ -38,6 +41,10 @@ pub(crate) struct Core {
     last_getack: AtomicU64,
     /// Since when there are no replicas.
     pub(crate) alone_since: Mutex<Instant>,
+    /// Nothing but writes enters the log: its end is about to be handed to a replica.
+    pub(crate) is_quiet: AtomicBool,
+    /// A replica has acknowledged.
+    pub(crate) acked: Notify,
 }
 
 /// Where a relayed stream stands.
@@ -71,6 +78,8 @@ impl Core {
             counters: Counters::default(),
             last_getack: AtomicU64::new(u64::MAX),
             alone_since: Mutex::new(Instant::now()),
+            is_quiet: AtomicBool::new(false),
+            acked: Notify::new(),
         }
     }
 
@@ -129,8 +138,32 @@ impl Core {
         }
     }
 
+    /// Takes no more writes of clients. The caller holds `role` and makes this node a replica.
+    pub(crate) fn end_own_stream(&self) {
+        self.engine.set_replica(true);
+        // Everybody who was let in as a client of a primary is done after this.
+        self.engine.with_all_locked(&mut || {
+            if self.feed() == Feed::Own {
+                // Our own history is what we ask the new primary to continue.
+                self.log.set_feed(Feed::Relay);
+            }
+        });
+    }
+
+    /// Follows a primary by this link.
+    pub(crate) fn follow(self: &Arc<Self>, role: &mut Option<Arc<PrimaryLink>>, link: Arc<PrimaryLink>) {
+        self.engine.set_link_up(false);
+        *role = Some(link.clone());
+        *self.link_view.lock() = Some(link.clone());
+        self.link_changed();
+        self.runtime.spawn(replica::run(self.clone(), link));
+    }
+
     /// Appends something that is no write of a client, if this node feeds the log and no change of role is under way.
     pub(crate) fn append_plain(&self, resp: &[u8]) -> Option<u64> {
+        if self.is_quiet.load(Ordering::Acquire) {
+            return None;
+        }
         let role = self.role.try_lock()?;
         (role.is_none() && self.feed() == Feed::Own).then(|| self.log.append_plain(resp))
     }
@@ -140,7 +173,7 @@ impl Core {
         if self.replicas.lock().is_empty() || self.last_getack.load(Ordering::Acquire) == self.log.offset() {
             return;
         }
-        if let Some(end) = self.append_plain(b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n") {
+        if let Some(end) = self.append_plain(GETACK) {
             self.last_getack.store(end, Ordering::Release);
         }
     }

@@ -15,6 +15,7 @@ mod config;
 mod core;
 pub mod data;
 mod engine;
+mod handover;
 mod hello;
 mod history;
 pub mod image_out;
@@ -25,6 +26,7 @@ mod replica;
 mod status;
 
 pub use config::ReplicationConfig;
+pub use handover::HandoverEnd;
 pub use hello::ReplicaHello;
 pub use history::{History, ReplId};
 pub use status::{DataPosition, LinkState, PrimaryLinkStatus, ReplicaState, ReplicaStatus, ReplicationStatus};
@@ -41,6 +43,9 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// What a node answers to `PSYNC … FAILOVER` that has no primary (behind `-ERR `), as Valkey does.
+pub const NOT_A_REPLICA: &str = "PSYNC FAILOVER can't be sent to a master.";
 
 /// Replication of one node. Cheap to clone.
 #[derive(Clone)]
@@ -124,23 +129,9 @@ impl Replication {
         match &*role {
             Some(link) if link.host == host && link.port == port => return,
             Some(link) => link.stop(),
-            None => {
-                core.engine.set_replica(true);
-                // Everybody who was let in as a client of a primary is done after this.
-                core.engine.with_all_locked(&mut || {
-                    if core.feed() == Feed::Own {
-                        // Our own history is what we ask the new primary to continue.
-                        core.log.set_feed(Feed::Relay);
-                    }
-                });
-            }
+            None => core.end_own_stream(),
         }
-        core.engine.set_link_up(false);
-        let link = Arc::new(PrimaryLink::new(host.to_owned(), port, keeps_copy && had_copy));
-        *role = Some(link.clone());
-        *core.link_view.lock() = Some(link.clone());
-        core.link_changed();
-        core.runtime.spawn(replica::run(core.clone(), link));
+        core.follow(&mut role, Arc::new(PrimaryLink::new(host.to_owned(), port, keeps_copy && had_copy)));
     }
 
     /// Becomes a primary: what was received is applied, the stream goes on under a new id, and clients may write (as

@@ -14,7 +14,7 @@
 use crate::clients::ClientShared;
 use crate::cluster_view::Placement;
 use crate::engine::Engine;
-use crate::gate::{PauseMode, Role, boot_ms};
+use crate::gate::{PauseMode, PausePurpose, Role, boot_ms};
 use crate::next::{Next, Suspend};
 use crate::ports::{ClientId, Message};
 use crate::scratch::WorkerScratch;
@@ -314,6 +314,10 @@ impl Session {
         out: &mut ReplyBuf,
     ) -> Unblocked {
         let settings = w.settings().clone();
+        if !settings.cluster_enabled && engine.gate.holds(PausePurpose::Failover) {
+            // The change of role may yet be called off; `Engine::role_settled` comes when it is certain.
+            return Unblocked::No;
+        }
         let Some(waiter) = self.waiting.clone() else {
             // In WAIT.
             if settings.cluster_enabled || !role_changed || engine.gate.role() == Role::Primary {
@@ -379,8 +383,18 @@ impl Engine {
     /// Changes the role, and asks clients that wait whether they still may.
     pub fn set_role(&self, role: Role) {
         let role_changed = self.gate.role() != role;
+        if role_changed && role == Role::Primary {
+            self.acks.keep_departed(false, true);
+        }
         self.gate.set_role(role);
         self.recheck_blocked(role_changed);
+    }
+
+    /// A handover outside of a cluster is over: lets those go on whom it held back, and asks clients that wait whether they
+    /// still may.
+    pub fn role_settled(&self) {
+        self.unpause(PausePurpose::Failover);
+        self.recheck_blocked(true);
     }
 
     /// Says whether the cluster serves requests, and asks clients that wait whether they still may.

@@ -3,7 +3,7 @@
 //! to it: refused, suspended, queued or executed.
 
 use crate::engine::Engine;
-use crate::gate::{PauseMode, Role};
+use crate::gate::{PauseMode, PausePurpose, Role};
 use crate::next::{Next, Suspend};
 use crate::redirect::{Route, is_pubsub_shard};
 use crate::scratch::WorkerScratch;
@@ -256,6 +256,14 @@ impl Session {
             w.keys = keys;
             w.routed = route.slot;
             self.check_route(engine, w, &settings, route, is_write, is_pubsub_shard(spec))?;
+        } else if is_replica
+            && (is_write || (self.has_capa_redirect && flags.any.has(Flags::READONLY) && !self.is_readonly))
+            && settings.replica_read_only
+            && engine.gate.holds_writes_of_a_former_primary()
+            && (is_write || engine.gate.holds(PausePurpose::Failover))
+        {
+            // The replica that is to be the primary may not know of it yet.
+            return Err(Refusal::Paused);
         } else if self.has_capa_redirect
             && is_replica
             && (is_write || (flags.any.has(Flags::READONLY) && !self.is_readonly))

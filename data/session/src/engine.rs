@@ -66,7 +66,8 @@ pub struct Engine {
     pub mailbox: OnceLock<Arc<dyn Mailbox>>,
     /// The process.
     pub host: OnceLock<Box<dyn Host>>,
-    /// The other nodes of the cluster.
+    /// Who else hears what is published here: the other nodes of the cluster; outside of a cluster, whoever looks for
+    /// Sentinels.
     pub publish_hook: OnceLock<PublishHook>,
     /// Counters.
     pub stats: Stats,

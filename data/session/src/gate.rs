@@ -76,6 +76,8 @@ pub struct Gate {
 struct Pause {
     until_boot_ms: u64,
     mode: PauseMode,
+    /// The node became a replica meanwhile.
+    has_seen_demotion: bool,
 }
 
 impl Default for Gate {
@@ -132,6 +134,9 @@ impl Gate {
     /// command that was let in under the old role is still running.
     pub fn set_role(&self, role: Role) {
         let old = self.role();
+        if role == Role::Replica && self.has(PAUSED_WRITE | PAUSED_ALL) {
+            self.pauses.lock().iter_mut().flatten().for_each(|pause| pause.has_seen_demotion = true);
+        }
         self.set_flag(REPLICA, role == Role::Replica);
         if old != role {
             self.reign.fetch_add(1, Release);
@@ -232,6 +237,7 @@ impl Gate {
         *slot = Some(Pause {
             until_boot_ms: old.map_or(until_boot_ms, |pause| pause.until_boot_ms.max(until_boot_ms)),
             mode: old.map_or(mode, |pause| pause.mode.max(mode)),
+            has_seen_demotion: old.is_some_and(|pause| pause.has_seen_demotion),
         });
         self.publish_pauses(&pauses);
     }
@@ -272,6 +278,12 @@ impl Gate {
     /// milliseconds: clients wait instead of being refused.
     pub(crate) fn is_changing_hands(&self) -> bool {
         self.holds(PausePurpose::Failover) || self.holds(PausePurpose::Takeover)
+    }
+
+    /// Whether writes are held back since a time at which this node was a primary: they stay held, although it cannot take
+    /// them any more, until it is settled who can.
+    pub(crate) fn holds_writes_of_a_former_primary(&self) -> bool {
+        self.paused().is_some() && self.pauses.lock().iter().flatten().any(|pause| pause.has_seen_demotion)
     }
 
     /// Whether there is a pause of this purpose.

@@ -69,7 +69,7 @@ fn publish(cx: &mut SessionCx<'_>, args: Args<'_>, is_sharded: bool) -> Result<N
     let (channel, message) = (args[1], args[2]);
     let receivers = cx.engine.deliver(channel, message, is_sharded);
     let is_cluster = cx.worker.settings().cluster_enabled;
-    if is_cluster && let Some(hook) = cx.engine.publish_hook.get() {
+    if let Some(hook) = cx.engine.publish_hook.get() {
         hook(channel, message, is_sharded);
     }
     // In cluster mode the other nodes, replicas among them, get the message over the cluster port.

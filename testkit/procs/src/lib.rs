@@ -5,16 +5,22 @@
 //! handle is dropped, ports are free ones asked of the kernel, directories are temporary, and each wait has a deadline.
 //! Used by testkit/system, testkit/differential and bench.
 
+pub mod appends;
 pub mod client;
 pub mod cluster;
 pub mod gap;
+pub mod history;
 pub mod load;
 pub mod node;
 pub mod peers;
+pub mod sentinel;
 pub mod wait;
 
+pub use appends::{AppendPlan, AppendReport, Appends, Seek, read_lists};
 pub use client::Client;
 pub use cluster::Cluster;
+pub use history::judge;
 pub use load::{Load, LoadPlan, LoadReport};
 pub use node::{Node, Software};
+pub use sentinel::Sentinel;
 pub use wait::eventually;

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! ROLE, REPLICAOF, REPLCONF, PSYNC and SYNC: what clients and replicas say; data/replication does it.
+//! ROLE, REPLICAOF, FAILOVER, REPLCONF, PSYNC and SYNC: what clients and replicas say; data/replication does it.
 
 use super::{Row, server_of, text};
+use crate::failover::{Order, Phase};
+use crate::server::Server;
 use pando_commands::CommandError;
 use pando_replication::ReplicaHello;
-use pando_resp::Args;
+use pando_resp::{Args, num};
 use pando_session::{HandOff, Next, Role, SessionCx};
+use std::time::Duration;
 
 pub(super) const TABLE: &[Row] = &[
     ("role", role),
     ("replicaof", replica_of),
     ("slaveof", replica_of),
+    ("failover", failover),
     ("replconf", replconf),
     ("psync", psync),
     ("sync", psync),
@@ -51,12 +55,14 @@ fn replica_of(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandErr
     if cx.engine.settings.load().cluster_enabled {
         return Err(CommandError::text("ERR REPLICAOF not allowed in cluster mode."));
     }
+    if server.failover.phase() != Phase::Idle {
+        return Err(CommandError::text("ERR REPLICAOF not allowed while failing over."));
+    }
     let (host, port) = (text(args[1]), text(args[2]));
     if host.eq_ignore_ascii_case("no") && port.eq_ignore_ascii_case("one") {
         if cx.engine.gate.role() == Role::Replica {
             server.replication.promote();
-            server.config.force("replicaof", String::new());
-            crate::logging::set_replica(false);
+            server.note_role(None);
             tracing::info!(
                 "PRIMARY MODE enabled (user request from 'id={} addr={}')",
                 cx.session.shared.id,
@@ -75,8 +81,7 @@ fn replica_of(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandErr
             return Ok(Next::Continue);
         }
         server.replication.follow(&host, port);
-        server.config.force("replicaof", format!("{host} {port}"));
-        crate::logging::set_replica(true);
+        server.note_role(Some(&(host.to_string(), port)));
         tracing::info!(
             "REPLICAOF {host}:{port} enabled (user request from 'id={} addr={}')",
             cx.session.shared.id,
@@ -99,6 +104,85 @@ fn replconf(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError
     Ok(Next::Continue)
 }
 
+/// How long an order to be the primary waits for the rest of the log, in steps of a millisecond. Only a forced one has to.
+const REST_WAIT_MS: u64 = 100;
+
+/// `PSYNC … FAILOVER`: the primary of this node changes places with it.
+fn take_over(cx: &SessionCx<'_>, server: &Server, replid: &[u8], next: &[u8]) -> Result<(), CommandError> {
+    tracing::info!("Failover request received for replid {}.", text(replid));
+    if cx.engine.settings.load().cluster_enabled {
+        return Err(CommandError::text("ERR PSYNC FAILOVER not allowed in cluster mode."));
+    }
+    if cx.engine.gate.role() == Role::Primary {
+        return Err(CommandError::format(format!("ERR {}", pando_replication::NOT_A_REPLICA)));
+    }
+    if !replid.eq_ignore_ascii_case(server.replication.status().replid.as_bytes()) {
+        return Err(CommandError::text("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    // The end of the log may be on its way, by another connection.
+    let end = num::parse_i64(next).and_then(|next| u64::try_from(next.checked_sub(1)?).ok()).unwrap_or(0);
+    for _ in 0..REST_WAIT_MS {
+        let status = server.replication.status();
+        let is_linked = status.primary.is_some_and(|link| link.state == pando_replication::LinkState::Connected);
+        if status.offset >= end || !is_linked {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    server.replication.promote();
+    server.note_role(None);
+    let (id, addr) = (cx.session.shared.id, &cx.session.shared.addr);
+    tracing::info!("PRIMARY MODE enabled (failover request from 'id={id} addr={addr}')");
+    Ok(())
+}
+
+/// FAILOVER [TO host port [FORCE]] [ABORT] [TIMEOUT milliseconds]
+fn failover(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
+    let server = server_of(cx)?;
+    if cx.engine.settings.load().cluster_enabled {
+        let line = "ERR FAILOVER not allowed in cluster mode. Use CLUSTER FAILOVER command instead.";
+        return Err(CommandError::text(line));
+    }
+    let [_, options @ ..] = args else { return Err(CommandError::Syntax) };
+    if let [only] = options
+        && only.eq_ignore_ascii_case(b"abort")
+    {
+        server.failover.abort(&server).map_err(CommandError::text)?;
+        cx.reply.ok();
+        return Ok(Next::Continue);
+    }
+    server.failover.start(&server, failover_order(options)?).map_err(CommandError::text)?;
+    cx.reply.ok();
+    Ok(Next::Continue)
+}
+
+fn failover_order(mut options: &[&[u8]]) -> Result<Order, CommandError> {
+    let mut order = Order::default();
+    loop {
+        options = match options {
+            [] => return Ok(order),
+            [name, value, rest @ ..] if name.eq_ignore_ascii_case(b"timeout") && order.limit.is_none() => {
+                let limit_ms = num::parse_i64(value).ok_or(CommandError::NotInteger)?;
+                let limit_ms = u64::try_from(limit_ms).ok().filter(|ms| *ms > 0);
+                let limit_ms = limit_ms.ok_or(CommandError::text("ERR FAILOVER timeout must be greater than 0"))?;
+                order.limit = Some(Duration::from_millis(limit_ms));
+                rest
+            }
+            [name, host, port, rest @ ..] if name.eq_ignore_ascii_case(b"to") && order.target.is_none() => {
+                let port = num::parse_i64(port).ok_or(CommandError::NotInteger)?;
+                // No replica has a port that is none.
+                order.target = Some((text(host).into_owned(), u16::try_from(port).unwrap_or(0)));
+                rest
+            }
+            [name, rest @ ..] if name.eq_ignore_ascii_case(b"force") && !order.force => {
+                order.force = true;
+                rest
+            }
+            _ => return Err(CommandError::Syntax),
+        };
+    }
+}
+
 fn psync(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
     if cx.in_exec {
         return Err(CommandError::text("ERR SYNC and PSYNC are not allowed in a transaction"));
@@ -107,6 +191,12 @@ fn psync(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
         return Err(CommandError::text("ERR A replica must connect over TCP"));
     }
     let server = server_of(cx)?;
+    if args.len() > 3 && args[0].eq_ignore_ascii_case(b"psync") && args[3].eq_ignore_ascii_case(b"failover") {
+        take_over(cx, &server, args[1], args[2])?;
+    }
+    if server.failover.phase() != Phase::Idle {
+        return Err(CommandError::text("NOMASTERLINK Can't SYNC while failing over"));
+    }
     if let Some(link) = server.replication.status().primary
         && link.state != pando_replication::LinkState::Connected
     {

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(super) const TABLE: &[Row] = &[("shutdown", shutdown), ("lastsave", last_save)];
 
 fn shutdown(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
-    let (mut save, mut no_save, mut abort, mut failover) = (false, false, false, false);
+    let (mut save, mut no_save, mut abort) = (false, false, false);
     let mut flags = EndFlags::default();
     for option in &args[1..] {
         match option.to_ascii_lowercase().as_slice() {
@@ -20,7 +20,7 @@ fn shutdown(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError
             b"now" => flags.now = true,
             b"force" => flags.force = true,
             b"safe" => flags.safe = true,
-            b"failover" => failover = true,
+            b"failover" => flags.failover = true,
             b"abort" => abort = true,
             _ => return Err(CommandError::Syntax),
         }
@@ -29,7 +29,8 @@ fn shutdown(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError
         return Err(CommandError::Syntax);
     }
     let server = server_of(cx)?;
-    if failover && server.cluster.get().is_none() {
+    // Outside of a cluster Valkey has no such option at all; where there is nobody to hand over to, neither has Pando.
+    if flags.failover && server.cluster.get().is_none() && server.replication.status().replicas.is_empty() {
         return Err(CommandError::text("ERR SHUTDOWN FAILOVER is only supported in cluster mode."));
     }
     if abort {

@@ -50,7 +50,7 @@ pub(super) fn replication(server: &Server, out: &mut String) {
         field(out, &format!("slave{index}"), line);
     }
     field(out, "replicas_waiting_psync", 0);
-    field(out, "master_failover_state", "no-failover");
+    field(out, "master_failover_state", server.failover.phase().name());
     field(out, "master_replid", status.replid);
     field(out, "master_replid2", status.replid2);
     field(out, "master_repl_offset", status.offset);

@@ -173,12 +173,24 @@ impl Worker {
     /// The role, the owner of slots or the state of the cluster has changed.
     pub(super) fn recheck_blocked(&mut self, role_changed: bool) {
         for token in self.slab.tokens() {
+            if role_changed {
+                self.finish_wait_of(token);
+            }
             self.end_blocked(token, |worker, connection| {
                 let output = &mut connection.output;
                 connection.session.recheck_blocked(&worker.server.engine, &mut worker.scratch, role_changed, output)
             });
         }
         self.due.is_now = true;
+    }
+
+    /// Answers a WAIT that is over: what ended it may be among the messages that are not looked at yet.
+    fn finish_wait_of(&mut self, token: Token) {
+        let Some(mut connection) = self.slab.take(token) else { return };
+        if matches!(connection.suspend, Some(Suspend::Wait { .. })) {
+            self.finish_wait(token, &mut connection, false);
+        }
+        self.put_back_or_close(token, connection);
     }
 
     /// Lets those go on whose reason is gone.

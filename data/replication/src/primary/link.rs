@@ -115,6 +115,7 @@ impl ReplicaLink {
         self.acked.fetch_max(offset, Ordering::AcqRel);
         let is_first = self.acked_at.lock().replace(Instant::now()).is_none();
         self.first_ack.notify_waiters();
+        core.acked.notify_waiters();
         // During a full sync the replica acknowledges what it had; only an online one counts for WAIT.
         if self.is_online() {
             core.engine.set_ack(self.hello.client_id, offset);

@@ -30,6 +30,8 @@ pub(super) enum Granted {
     Continue(Option<ReplId>),
     /// An image follows, then the stream from this offset.
     Full(ReplId, u64),
+    /// An error line.
+    Refused(String),
 }
 
 /// How the image is framed.
@@ -109,15 +111,14 @@ impl Wire {
     }
 
     /// Asks for the stream: from our position, or from scratch. The answer may take as long as the primary needs.
-    pub(super) async fn psync(&mut self, position: Option<(ReplId, u64)>) -> io::Result<Granted> {
-        let next;
-        match position {
-            Some((replid, offset)) => {
-                next = (offset + 1).to_string();
-                self.send(&[b"PSYNC", replid.as_bytes(), next.as_bytes()]).await?;
-            }
-            None => self.send(&[b"PSYNC", b"?", b"-1"]).await?,
-        }
+    /// `with_order`: who is asked is a replica of ours and is to be the primary from then on.
+    pub(super) async fn psync(&mut self, position: Option<(ReplId, u64)>, with_order: bool) -> io::Result<Granted> {
+        let (replid, next) = match &position {
+            Some((replid, offset)) => (&replid.as_bytes()[..], (offset + 1).to_string()),
+            None => (&b"?"[..], "-1".to_owned()),
+        };
+        let args = [b"PSYNC", replid, next.as_bytes(), b"FAILOVER"];
+        self.send(&args[..if with_order { 4 } else { 3 }]).await?;
         granted(&self.line().await?)
     }
 
@@ -138,7 +139,8 @@ fn granted(line: &str) -> io::Result<Granted> {
             }
         }
         ["+CONTINUE", ref id @ ..] => Ok(Granted::Continue(id.first().and_then(|id| ReplId::parse(id.as_bytes())))),
-        _ => Err(bad(format!("the primary refused PSYNC: {line}"))),
+        _ if line.starts_with('-') => Ok(Granted::Refused(line.to_owned())),
+        _ => Err(bad(format!("cannot read the answer to PSYNC: {line}"))),
     }
 }
 
@@ -163,7 +165,8 @@ mod tests {
             (format!("+FULLRESYNC {a} x"), None),
             (format!("+CONTINUE {a}"), Some(Granted::Continue(Some(id)))),
             ("+CONTINUE".into(), Some(Granted::Continue(None))),
-            ("-NOMASTERLINK Can't SYNC".into(), None),
+            ("-NOMASTERLINK Can't SYNC".into(), Some(Granted::Refused("-NOMASTERLINK Can't SYNC".into()))),
+            ("nonsense".into(), None),
         ] {
             assert_eq!(granted(&line).ok(), expected, "{line}");
         }

@@ -18,12 +18,13 @@ mod network;
 
 pub(crate) use network::run;
 
+use crate::handover::HandoverEnd;
 use crate::status::{LinkState, PrimaryLinkStatus};
 use apply::ApplyThread;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// One target to follow, until another is named.
 pub(crate) struct PrimaryLink {
@@ -36,6 +37,17 @@ pub(crate) struct PrimaryLink {
     wake: Notify,
     /// The thread of the present connection.
     apply: Mutex<Option<ApplyThread>>,
+    order: Mutex<Order>,
+}
+
+/// Whether the other end is yet to be made a primary (`PSYNC … FAILOVER`).
+enum Order {
+    /// It is one.
+    None,
+    /// It is to be told. `was_sent`: it has been, and the answer did not arrive.
+    Due { end: oneshot::Sender<HandoverEnd>, was_sent: bool },
+    /// It does not want to; nothing is asked of it any more.
+    Refused,
 }
 
 struct View {
@@ -77,6 +89,46 @@ impl PrimaryLink {
             stopped: AtomicBool::new(false),
             wake: Notify::new(),
             apply: Mutex::new(None),
+            order: Mutex::new(Order::None),
+        }
+    }
+
+    /// A link to a replica that is ordered to be the primary.
+    pub(crate) fn with_order(host: String, port: u16, end: oneshot::Sender<HandoverEnd>) -> PrimaryLink {
+        let order = Mutex::new(Order::Due { end, was_sent: false });
+        PrimaryLink { order, ..PrimaryLink::new(host, port, true) }
+    }
+
+    fn is_refused(&self) -> bool {
+        matches!(*self.order.lock(), Order::Refused)
+    }
+
+    /// Whether the next PSYNC carries the order. From here on the other end may have received it.
+    fn give_order(&self) -> bool {
+        match &mut *self.order.lock() {
+            Order::Due { was_sent, .. } => {
+                *was_sent = true;
+                true
+            }
+            Order::None | Order::Refused => false,
+        }
+    }
+
+    /// Whether an order was sent whose answer did not arrive.
+    fn was_order_sent(&self) -> bool {
+        matches!(*self.order.lock(), Order::Due { was_sent: true, .. })
+    }
+
+    /// The other end has answered.
+    fn end_order(&self, how: HandoverEnd) {
+        let mut order = self.order.lock();
+        if !matches!(*order, Order::Due { .. }) {
+            return;
+        }
+        let next = if how == HandoverEnd::Taken { Order::None } else { Order::Refused };
+        if let Order::Due { end, .. } = std::mem::replace(&mut *order, next) {
+            // Nobody waits any more if it was called off.
+            let _ = end.send(how);
         }
     }
 

@@ -5,6 +5,7 @@ use super::PrimaryLink;
 use super::apply::{ApplyEvent, ApplyThread, Begin};
 use super::handshake::{Granted, Wire};
 use crate::core::Core;
+use crate::handover::HandoverEnd;
 use crate::log::Feed;
 use crate::status::LinkState;
 use pando_formats::aof::encode_command;
@@ -73,6 +74,10 @@ pub(crate) async fn run(core: Arc<Core>, link: Arc<PrimaryLink>) {
 
 /// One connection, to its end.
 async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut bool) -> io::Result<()> {
+    if link.is_refused() {
+        // Whoever gave the order stops this link.
+        std::future::pending::<()>().await;
+    }
     let config = core.config();
     link.set_state(LinkState::Connecting);
     let stream = timeout(CONNECT_TIMEOUT, connect(&link.host, link.port, config.source_addr))
@@ -86,8 +91,17 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
     wire.greet(&config, core.engine.server_version()).await?;
     let position = (core.feed() == Feed::Relay).then(|| (core.history().replid, core.log.offset()));
     // While another full sync is under way the primary keeps us waiting, with empty lines.
-    let granted = wire.psync(position).await?;
+    let was_sent = link.was_order_sent();
+    let granted = wire.psync(position, link.give_order()).await?;
+    link.end_order(match &granted {
+        // The answer to the first order was lost on its way: it was yes.
+        Granted::Refused(line) if !(was_sent && line.contains(crate::NOT_A_REPLICA)) => {
+            HandoverEnd::Refused(line.clone())
+        }
+        _ => HandoverEnd::Taken,
+    });
     let begin = match granted {
+        Granted::Refused(line) => return Err(io::Error::other(format!("the primary refused PSYNC: {line}"))),
         Granted::Continue(replid) => {
             info!(offset = core.log.offset(), "partial resynchronization accepted");
             Begin::Stream { replid }
