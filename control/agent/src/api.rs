@@ -234,7 +234,7 @@ pub enum FailoverMode {
     Planned,
     /// Without the primary's consent.
     Force,
-    /// Same as `Force`: a majority of the roots is needed in any case.
+    /// As `Force`, and even without a complete copy of the data. A majority of the roots is needed all the same.
     Takeover,
 }
 

@@ -26,9 +26,6 @@ use crate::api::{Answer, DataPlane, FailoverMode};
 use crate::flow::{Flow, NO_MAJORITY, View};
 use crate::net::{Address, Line};
 
-/// How long the primary holds writes at most, and how long the replica tries.
-const PAUSE_MS: u64 = 5_000;
-
 /// Nobody wakes a waiting replica if its log has no reader.
 const OFFSET_STEP: Duration = Duration::from_millis(2);
 
@@ -54,6 +51,9 @@ const CALL_LIMIT: Duration = Duration::from_secs(1);
 const LEVEL_BYTES: u64 = 1 << 20;
 
 const PRIMARY_GONE: &str = "ERR Master is down or failed, please use CLUSTER FAILOVER FORCE";
+
+const NO_COPY: &str = "ERR This replica has no complete copy of its master's data; \
+                       CLUSTER FAILOVER TAKEOVER promotes it all the same, and the master's data are lost";
 
 /// The way to the leading root.
 enum Leader {
@@ -93,7 +93,7 @@ impl Flow {
         let primary = view.map.node(&shard.primary).ok_or("ERR I'm a replica but my master is unknown to me")?;
         if mode != FailoverMode::Planned {
             let note = format!("{asked} on {me}, without the consent of the primary");
-            return self.commit(promote(&view, &shard, note)).await.map(|_| Answer::Ok);
+            return self.failover_by_force(mode, &view, &shard, note, plane).await;
         }
         if primary.failed {
             return Err(PRIMARY_GONE.into());
@@ -108,8 +108,9 @@ impl Flow {
         self.come_close(&line, plane).await?;
 
         let pause = |for_ms| Call::PauseWrites { shard: shard.id, epoch: shard.epoch, for_ms };
-        let until = Instant::now() + Duration::from_millis(PAUSE_MS);
-        let end = match line.call(&pause(PAUSE_MS), CALL_LIMIT).await {
+        let pause_ms = view.config.manual_failover_ms;
+        let until = Instant::now() + Duration::from_millis(pause_ms);
+        let end = match line.call(&pause(pause_ms), CALL_LIMIT).await {
             Ok(Reply::Paused { offset }) => offset,
             Ok(Reply::Refused(text) | Reply::Busy(text)) => return Err(text),
             Ok(_) | Err(_) => {
@@ -118,7 +119,7 @@ impl Flow {
             }
         };
         // Half the pause for catching up, the rest for the commit: the pause must outlast both.
-        if !wait_offset(plane, end, until - Duration::from_millis(PAUSE_MS / 2)).await {
+        if !wait_offset(plane, end, until - Duration::from_millis(pause_ms / 2)).await {
             line.call(&pause(0), CALL_LIMIT).await.ok();
             return Err("ERR The replica could not catch up with its master in time".into());
         }
@@ -139,6 +140,58 @@ impl Flow {
                 line.call(&pause(0), CALL_LIMIT).await.ok();
                 Err(text)
             }
+        }
+    }
+
+    /// `FORCE` and `TAKEOVER`: the roots decide without asking the primary. It hears of it with the map and lets go at once;
+    /// one that cannot be reached keeps its promises until they run out, and only then this node writes. So nothing can
+    /// be done without a majority of the roots: only they know that nobody else is about to take over, and only
+    /// their promises tell when the primary has stopped.
+    async fn failover_by_force(
+        &self,
+        mode: FailoverMode,
+        view: &View,
+        shard: &Shard,
+        note: String,
+        plane: &dyn DataPlane,
+    ) -> Result<Answer, String> {
+        let status = plane.status();
+        if mode == FailoverMode::Force && (!status.synced || status.loading) {
+            return Err(NO_COPY.into());
+        }
+        match self.commit(promote(view, shard, note)).await {
+            Ok(_) => Ok(Answer::Ok),
+            Err(text) if text == NO_MAJORITY => Err(format!("{NO_MAJORITY}: {}", self.silent_roots().await)),
+            Err(text) => Err(text),
+        }
+    }
+
+    /// What stands in the way of a commit, for people.
+    async fn silent_roots(&self) -> String {
+        let view = self.view();
+        let roots = view.roots();
+        let mut asked = JoinSet::new();
+        for root in roots.iter().filter(|root| root.node != view.identity.node).cloned() {
+            let (env, identity) = (self.env.clone(), view.identity);
+            asked.spawn(async move {
+                let address = Address { host: root.host.clone(), port: root.cluster_port };
+                let limit = Duration::from_millis(500);
+                let is_there = tokio::time::timeout(limit, Line::open(&env, identity, &address, limit)).await;
+                (!matches!(is_there, Ok(Ok(_)))).then(|| format!("{}:{}", root.host, root.cluster_port))
+            });
+        }
+        let mut silent = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            silent.extend(answer.ok().flatten());
+        }
+        silent.sort();
+        match silent.len() {
+            0 => format!("all {} roots answer, but none of them leads yet, try again", roots.len()),
+            count => format!(
+                "{count} of {} do not answer ({}), and without them the promises that the master may still hold cannot be ended",
+                roots.len(),
+                silent.join(" ")
+            ),
         }
     }
 
@@ -285,10 +338,11 @@ impl Flow {
         }
         let best = found.iter().map(|(_, offset)| *offset).max().unwrap_or_default();
         let zone = view.myself().map(|node| node.zone.clone()).unwrap_or_default();
+        let is_far = |node: &Node| view.config.zone_affinity && node.zone != zone;
         found.sort_by_key(|(node, offset)| {
             let missing = best - offset;
             let is_behind = missing > LEVEL_BYTES;
-            (is_behind, if is_behind { missing } else { 0 }, node.replica_priority, node.zone != zone, missing, node.id)
+            (is_behind, if is_behind { missing } else { 0 }, is_far(node), node.replica_priority, missing, node.id)
         });
         found.into_iter().map(|(node, _)| node).collect()
     }
