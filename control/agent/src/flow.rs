@@ -148,7 +148,7 @@ impl Flow {
         foreign: Option<&[Contact]>,
         deadline: Instant,
     ) -> Result<(Outcome, TopologyVersion), ProposeError> {
-        let call = Call::Propose(proposal.clone());
+        let call = Call::Propose(Box::new(proposal.clone()));
         match self.ask_leader(&call, foreign, deadline).await? {
             Reply::Committed { outcome, version } => match outcome.refusal() {
                 Some(text) => Err(ProposeError::Refused(text.to_owned())),
@@ -228,7 +228,7 @@ impl Flow {
             {
                 Reply::Committed { outcome: Outcome::Done, version: view.map.version() }
             }
-            Call::Propose(proposal) => match group.propose(proposal.clone()).await {
+            Call::Propose(proposal) => match group.propose((**proposal).clone()).await {
                 Ok((outcome, version)) => Reply::Committed { outcome, version },
                 Err(leader) => Reply::NotLeader(leader),
             },

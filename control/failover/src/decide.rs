@@ -59,7 +59,7 @@ impl Decider {
             match look.at(shard, down.contains(&shard.primary), waiting.get(&shard.id).copied()) {
                 ShardVerdict::Nothing => {}
                 ShardVerdict::Wait { since_ms } => drop(self.waiting.insert(shard.id, since_ms)),
-                ShardVerdict::Do(command) => commands.push(command),
+                ShardVerdict::Do(decision) => commands.push(*decision),
             }
         }
         // One thing at a time: a replica that is moved may be needed where it was.
@@ -86,7 +86,7 @@ enum ShardVerdict {
     Wait {
         since_ms: u64,
     },
-    Do(Decision),
+    Do(Box<Decision>),
 }
 
 impl Look<'_> {
@@ -112,7 +112,7 @@ impl Look<'_> {
         if let Some(best) = fit.iter().find(free) {
             let reason = if restarted { PromoteReason::Restarted } else { PromoteReason::Failed };
             let why = why_shard(now_ms, map, evidence, shard, policy, Some(&best.node));
-            return ShardVerdict::Do(Decision { command: promotion(shard, best, reason), why });
+            return ShardVerdict::Do(Box::new(Decision { command: promotion(shard, best, reason), why }));
         }
         // Nobody can replace it: the new process may go on, once it has registered.
         match map.node(&shard.primary).filter(|primary| primary.incarnation > shard.primary_incarnation) {
@@ -123,7 +123,8 @@ impl Look<'_> {
                     incarnation: primary.incarnation,
                     expect_epoch: shard.epoch,
                 };
-                ShardVerdict::Do(Decision { command, why: why_shard(now_ms, map, evidence, shard, policy, None) })
+                let why = why_shard(now_ms, map, evidence, shard, policy, None);
+                ShardVerdict::Do(Box::new(Decision { command, why }))
             }
             _ => ShardVerdict::Nothing,
         }

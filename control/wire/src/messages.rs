@@ -47,7 +47,7 @@ pub enum Call {
         dialled: String,
     },
     /// Commit this (answered by the leading root).
-    Propose(Proposal),
+    Propose(Box<Proposal>),
     /// Join the cluster with these roots (to an island of one node, by whoever received the MEET).
     JoinUs {
         /// The absorbing cluster.
