@@ -36,6 +36,9 @@ pub struct RootSet {
     pub previous: Option<BTreeMap<NodeId, u64>>,
     /// Version at which the set last changed.
     pub since: TopologyVersion,
+    /// How many voters the cluster was told to keep; 0 if it never was.
+    #[serde(default)]
+    pub count: u8,
 }
 
 impl RootSet {

@@ -144,6 +144,7 @@ fn questions_of_the_renderers() {
         voters: (1..=3).map(|n| (id(n), 0)).collect(),
         previous: Some([(id(1), 0)].into()),
         since: TopologyVersion(1),
+        count: 0,
     };
     assert!(!exchanging.is_quorum(|n| *n != id(1)) && exchanging.is_quorum(|n| *n != id(2)));
 }

@@ -36,8 +36,11 @@ pub struct AgentConfig {
     pub roles: Roles,
     /// `cluster-roots`: `host:client-port` of the roots that start together; empty means: an island.
     pub roots: Vec<String>,
-    /// How many voters the root group grows to (1, 3, 5 or 7).
+    /// How many voters the root group grows to (1, 3, 5 or 7): of a cluster that this node founds, and of its
+    /// cluster when it starts with another number than before.
     pub root_count: usize,
+    /// A voter that is away for so long is replaced (`cluster-root-patience`), in milliseconds.
+    pub root_patience_ms: u64,
     /// Length of every promise (`cluster-node-timeout`).
     pub lease_ms: u64,
     /// Availability zone, may be empty.
@@ -108,6 +111,7 @@ impl Default for AgentConfig {
             roles: Roles { data: true, root: true },
             roots: Vec::new(),
             root_count: 3,
+            root_patience_ms: 6000,
             lease_ms: 3000,
             zone: String::new(),
             replica_priority: 100,
@@ -213,6 +217,8 @@ pub enum Request {
     BumpEpoch,
     /// `CLUSTER SETSLOT <slot> ...`.
     SetSlot(Slot, SetSlot),
+    /// `CONFIG SET cluster-root-count`: how many roots the whole cluster keeps.
+    SetRootCount(u8),
     /// Wait until this node has every topology change that was committed before the request.
     ReadBarrier,
     /// `CLUSTER EXPLAIN`.

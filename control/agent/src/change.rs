@@ -44,6 +44,10 @@ impl Driver {
         } else {
             tokio::spawn(self.flow().register());
         }
+        let (count, before) = (self.config.root_count as u8, [self.state.root_count, self.state.root_count_set]);
+        if !before.contains(&count) {
+            tokio::spawn(self.flow().tell_root_count(count));
+        }
         self.relink();
         self.update_view();
         Ok(())
@@ -91,6 +95,14 @@ impl Driver {
                 self.found_island().await?;
             }
             Change::LearnHost(host) => self.learn_host(host),
+            Change::NoteRootCount { count, is_start: true } => {
+                self.state.root_count = count;
+                self.persist();
+            }
+            Change::NoteRootCount { count, is_start: false } => {
+                self.state.root_count_set = count;
+                self.persist();
+            }
         }
         self.update_view();
         Ok(())
@@ -244,6 +256,7 @@ impl Flow {
                     Command::Init { cluster_id: cluster },
                     Command::Join { node, shard },
                     Command::SetRoots { voters: BTreeMap::from([(me, voter)]), expect_since: Default::default() },
+                    Command::SetRootCount { count: self.config.root_count as u8 },
                 ]);
                 if group.propose(self.proposal(batch)).await.is_ok() {
                     self.until(Instant::now() + Duration::from_secs(1), |v| v.myself().is_some()).await;
@@ -251,6 +264,34 @@ impl Flow {
                 }
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// This process was started with another number of roots than the one before: the cluster is to keep so many.
+    pub async fn tell_root_count(self, count: u8) {
+        let cluster = self.view().identity.cluster;
+        loop {
+            let view = self.view();
+            if view.identity.cluster != cluster {
+                return;
+            }
+            let known = view.myself().is_some() && !view.joining;
+            if known && view.map.roots().count != count {
+                tracing::info!(count, before = view.map.roots().count, "cluster-root-count is another one now");
+                match self.commit(Command::SetRootCount { count }).await {
+                    Ok(_) => {}
+                    Err(text) => {
+                        tracing::debug!(text, "the number of roots is not committed yet");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                        continue;
+                    }
+                }
+            }
+            if known {
+                self.change(Change::NoteRootCount { count, is_start: true }).await.ok();
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 

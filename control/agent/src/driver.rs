@@ -245,7 +245,7 @@ impl Driver {
             Event::Decided => self.on_decided(),
             Event::GroupOpened(reopened) => self.on_group_opened(reopened).await,
             Event::LinkToPrimary => self.send_heartbeats(),
-            Event::VotersChecked => self.on_voters_checked(),
+            Event::VotersChecked(checked) => self.on_voters_checked(checked),
             Event::CaughtUp => self.on_caught_up(),
             Event::Stored(version) => self.on_stored(version),
             Event::BarrierDone => self.on_barrier_done(),

@@ -13,6 +13,7 @@ use crate::driver::Driver;
 use crate::group::{Group, GroupError};
 use crate::net::{Address, ConnId, LinkKey};
 use crate::node_state::JoinIntent;
+use crate::voters::Checked;
 
 /// See the head of this file.
 pub(crate) enum Event {
@@ -47,7 +48,7 @@ pub(crate) enum Event {
     /// See `DataPlane::link_changes`.
     LinkToPrimary,
     /// The voters were looked after; the next look may begin.
-    VotersChecked,
+    VotersChecked(Checked),
     /// A shared read barrier went through, or not.
     BarrierDone,
     /// A flow wants to look at the driver's state.
@@ -75,6 +76,8 @@ pub(crate) enum Change {
     FinishJoin(JoinIntent),
     /// Become a fresh island, with another node id if `hard`.
     BecomeIsland { hard: bool },
+    /// The cluster was told how many roots to keep: by the configuration of this start, or by a client here.
+    NoteRootCount { count: u8, is_start: bool },
     /// Announce this address from now on.
     LearnHost(String),
 }

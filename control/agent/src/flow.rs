@@ -228,10 +228,15 @@ impl Flow {
             {
                 Reply::Committed { outcome: Outcome::Done, version: view.map.version() }
             }
-            Call::Propose(proposal) => match group.propose((**proposal).clone()).await {
-                Ok((outcome, version)) => Reply::Committed { outcome, version },
-                Err(leader) => Reply::NotLeader(leader),
-            },
+            Call::Propose(proposal) if leaves(&proposal.command, &view.identity.node) && group.can_hand_over() => {
+                // A leader that the map does not show could decide nothing.
+                group.let_another_lead().await;
+                match group.status().is_leader {
+                    true => self.propose_here(group, proposal).await,
+                    false => Reply::NotLeader(group.leader()),
+                }
+            }
+            Call::Propose(proposal) => self.propose_here(group, proposal).await,
             Call::Barrier => match group.barrier().await {
                 Ok(version) => Reply::Version(version),
                 Err(leader) => Reply::NotLeader(leader),
@@ -241,10 +246,22 @@ impl Flow {
         }
     }
 
+    async fn propose_here(&self, group: &Group, proposal: &Proposal) -> Reply {
+        match group.propose(proposal.clone()).await {
+            Ok((outcome, version)) => Reply::Committed { outcome, version },
+            Err(leader) => Reply::NotLeader(leader),
+        }
+    }
+
     /// What this node registers about itself.
     pub fn node_info(&self, view: &View) -> NodeInfo {
         node_info(&view.config, view.host.clone(), view.voter)
     }
+}
+
+/// Whether the command takes this node out of the cluster.
+fn leaves(command: &Command, node: &NodeId) -> bool {
+    matches!(command, Command::Forget { node: gone, .. } | Command::Reset { node: gone, .. } if gone == node)
 }
 
 /// What a node with this configuration registers about itself.

@@ -135,22 +135,28 @@ impl Group {
         !status.is_joint && status.voters == *voters && status.learners.is_subset(kept)
     }
 
+    /// Makes this member one without a vote, unless it has one, and waits until it has what is committed.
+    pub async fn add(&self, voter: u64, address: &RootAddress) -> Result<(), String> {
+        if self.raft.status().voters.contains(&voter) {
+            return Ok(());
+        }
+        self.raft.add_learner(voter, address.clone()).await.map_err(|error| error.to_string())
+    }
+
     /// Brings the members to these voters; one step or several, all safe to repeat. Of those that lose
     /// their vote the `kept` stay without one.
     pub async fn become_voters(&self, voters: &BTreeMap<u64, RootAddress>, kept: &BTreeSet<u64>) -> Result<(), String> {
         let status = self.raft.status();
         for (voter, address) in voters {
             if !status.addresses.contains_key(voter) {
-                let added = self.raft.add_learner(*voter, address.clone()).await;
-                added.map_err(|error| error.to_string())?;
+                self.add(*voter, address).await?;
             }
         }
         let wanted: BTreeSet<u64> = voters.keys().copied().collect();
         // A leader that votes itself out confuses the library when another change follows; somebody
         // who stays should make the change.
-        let heir = wanted.iter().copied().find(|voter| status.voters.contains(voter));
-        if let Some(heir) = heir.filter(|_| !wanted.contains(&status.voter)) {
-            let moved = self.raft.transfer_leader(Some(heir)).await;
+        if !wanted.contains(&status.voter) && wanted.iter().any(|voter| status.voters.contains(voter)) {
+            let moved = self.raft.transfer_leader(Some(&wanted)).await;
             return Err(moved.map_or_else(|error| error.to_string(), |()| "handed over first".into()));
         }
         if status.is_joint || status.voters != wanted {
@@ -193,16 +199,21 @@ impl Group {
         }
     }
 
-    /// The first other voter that runs on a node which is fit.
-    pub fn heir(&self, is_fit: impl Fn(&NodeId) -> bool) -> Option<u64> {
+    /// The other voters that run on a node which is fit.
+    pub fn heirs(&self, is_fit: impl Fn(&NodeId) -> bool) -> BTreeSet<u64> {
         let status = self.raft.status();
-        let mut others = status.voters.iter().copied().filter(|voter| *voter != status.voter);
-        others.find(|voter| status.addresses.get(voter).is_some_and(|address| is_fit(&address.node)))
+        let others = status.voters.iter().copied().filter(|voter| *voter != status.voter);
+        others.filter(|voter| status.addresses.get(voter).is_some_and(|address| is_fit(&address.node))).collect()
     }
 
-    /// Hands leadership to this voter.
-    pub async fn hand_over(&self, to: u64) -> Result<(), String> {
+    /// Hands leadership to one of these voters.
+    pub async fn hand_over(&self, to: &BTreeSet<u64>) -> Result<(), String> {
         self.raft.transfer_leader(Some(to)).await.map_err(|error| error.to_string())
+    }
+
+    /// This member leads, and there is another voter.
+    pub fn can_hand_over(&self) -> bool {
+        self.raft.is_leader() && self.raft.status().voters.len() > 1
     }
 
     /// Hands leadership over if this member leads and somebody can take it.

@@ -44,6 +44,10 @@ pub(crate) struct NodeState {
     pub is_founding: bool,
     /// The last map applied.
     pub map: Option<Arc<ClusterMap>>,
+    /// `cluster-root-count` as this node was last started with it, and as it was last set by a client here:
+    /// neither is news to the cluster.
+    pub root_count: u8,
+    pub root_count_set: u8,
     /// Where roots were last seen; needed when there is no map.
     pub contacts: Vec<Contact>,
     /// The primary that needs this node's promise.
@@ -75,6 +79,8 @@ impl NodeState {
             root_files: 0,
             is_founding: false,
             map: None,
+            root_count: config.root_count as u8,
+            root_count_set: 0,
             contacts: Vec::new(),
             told: None,
             joining: None,

@@ -37,6 +37,7 @@ impl Flow {
             Request::Failover(mode) => return self.failover(mode, plane).await,
             Request::HandOver(limit) => return self.hand_over(limit).await,
             Request::SetConfigEpoch(epoch) => Command::SetConfigEpoch { node: me, epoch },
+            Request::SetRootCount(count) => return self.set_root_count(count).await,
             Request::BumpEpoch => return self.bump_epoch(me).await,
             Request::SetSlot(slot, action) => return self.set_slot(slot, action, me).await,
             Request::Explain(question) => return self.explain(question).await,
@@ -47,6 +48,12 @@ impl Flow {
             Request::Publish { .. } | Request::ReadBarrier => return Ok(Answer::Ok),
         };
         self.commit(command).await.map(|_| Answer::Ok)
+    }
+
+    async fn set_root_count(&self, count: u8) -> Result<Answer, String> {
+        self.commit(Command::SetRootCount { count }).await?;
+        self.change(Change::NoteRootCount { count, is_start: false }).await?;
+        Ok(Answer::Ok)
     }
 
     async fn bump_epoch(&self, node: NodeId) -> Result<Answer, String> {

@@ -44,6 +44,7 @@ impl Case {
                 voters: (1..=3).map(|n| (id(n), u64::from(n))).collect(),
                 previous: None,
                 since: TopologyVersion(3),
+                count: 3,
             },
         };
         let mut status = BTreeMap::new();

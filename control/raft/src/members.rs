@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use openraft::ChangeMembers;
 use openraft::errors::{ClientWriteError, RaftError};
+use openraft::{ChangeMembers, Instant};
 use pando_topology::NodeId;
 use tokio::sync::watch;
 
@@ -62,9 +62,10 @@ impl Raft {
         done(core.within(core.raft.change_membership(change, true)).await)
     }
 
-    /// Hands leadership to `to`, or to the other voter that has most of the log, and waits until
-    /// another root leads. Nothing if this root does not lead; an error if nobody can take over.
-    pub async fn transfer_leader(&self, to: Option<VoterId>) -> Result<(), MembersError> {
+    /// Hands leadership to one of `among` (any other voter, if there is no such list), and waits until
+    /// another root leads: the one that has most of the log of those that have answered lately. Nothing if this
+    /// root does not lead; an error if nobody can take over.
+    pub async fn transfer_leader(&self, among: Option<&BTreeSet<VoterId>>) -> Result<(), MembersError> {
         use openraft::async_runtime::WatchReceiver;
 
         let core = self.core();
@@ -72,10 +73,15 @@ impl Raft {
         if metrics.current_leader != Some(core.voter) {
             return Ok(());
         }
-        let matched = metrics.replication.unwrap_or_default();
+        let (matched, heard) = (metrics.replication.unwrap_or_default(), metrics.heartbeat.unwrap_or_default());
         let voters = self.status().next_voters;
-        let best = voters.iter().filter(|id| **id != core.voter).max_by_key(|id| matched.get(id).cloned().flatten());
-        let Some(target) = to.or(best.copied()) else {
+        let lately = std::time::Duration::from_millis(core.config.election_max_ms);
+        let rank = |id: &VoterId| {
+            let is_there = heard.get(id).and_then(|at| at.as_ref()).is_some_and(|at| at.elapsed() < lately);
+            (is_there, matched.get(id).cloned().flatten())
+        };
+        let is_meant = |id: &&VoterId| **id != core.voter && among.is_none_or(|among| among.contains(id));
+        let Some(target) = voters.iter().filter(is_meant).max_by_key(|id| rank(id)).copied() else {
             return Err(MembersError::Refused("there is no other voter".to_owned()));
         };
         let trigger = core.raft.trigger();

@@ -31,6 +31,8 @@ pub struct Status {
     pub next_voters: BTreeSet<VoterId>,
     /// A change of voters is half done.
     pub is_joint: bool,
+    /// Index of the log entry that the members are as of.
+    pub members_since: u64,
     /// Members without a vote.
     pub learners: BTreeSet<VoterId>,
     /// All members.
@@ -63,6 +65,7 @@ impl Status {
             voters: config.voter_ids().collect(),
             next_voters: sets.last().cloned().unwrap_or_default(),
             is_joint: sets.len() > 1,
+            members_since: metrics.membership_config.log_id().as_ref().map_or(0, |id| id.index),
             learners: config.learner_ids().collect(),
             addresses: config.nodes().map(|(id, address)| (*id, address.clone())).collect(),
             quorum_acked_at_ms: acked_at_ms.filter(|_| is_leader),

@@ -276,7 +276,13 @@ pub enum Command {
         /// The primary.
         node: NodeId,
     },
-    /// Begins to exchange the voters: from here on a promise quorum needs both sets.
+    /// How many voters the cluster keeps (`cluster-root-count`): an odd number up to `ROOTS_MAX`.
+    SetRootCount {
+        /// So many.
+        count: u8,
+    },
+    /// Begins to exchange the voters: from here on a promise quorum needs both sets. With the voters before as
+    /// `voters` it calls off the exchange that is under way; only while the Raft group has not made it.
     SetRoots {
         /// Node and Raft id of each new voter.
         voters: BTreeMap<NodeId, u64>,

@@ -32,6 +32,6 @@ pub use codec::{DecodeError, decode_fields, encode_fields, from_argv, to_argv};
 pub use command::{Command, JoinShard, NodeInfo, Outcome, PromoteReason, Proposal, RequestId};
 pub use evidence::{CANDIDATES_MAX, Decision, NOTE_BYTES_MAX, Opinion, SeenCandidate, Stamp, Why, WhyNot};
 pub use history::{Event, History, Record, Subject, Topic};
-pub use roots::{RootStep, desired_voters, next_root_step};
+pub use roots::{Choice, ROOTS_MAX, Reason, RootStep, choose_voters, is_root_count, next_root_step};
 pub use snapshot::SnapshotError;
 pub use state::{Applied, REQUESTS_MAX, RootState, TOMBSTONES_MAX};

@@ -73,6 +73,7 @@ pub(crate) fn before(draft: &Draft<'_>, command: &Command) -> Before {
             roots = draft.roots.previous.iter().flat_map(|previous| previous.keys().copied()).collect();
         }
         Command::Init { .. }
+        | Command::SetRootCount { .. }
         | Command::SetConfigEpoch { .. }
         | Command::BumpEpoch { .. }
         | Command::Refuse { .. }
@@ -158,6 +159,7 @@ pub(crate) fn after(
         }
         Command::SetRoots { .. }
         | Command::SettleRoots { .. }
+        | Command::SetRootCount { .. }
         | Command::Init { .. }
         | Command::AddSlots { .. }
         | Command::DelSlots { .. }

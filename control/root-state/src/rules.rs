@@ -5,6 +5,7 @@
 use crate::command::{Command, JoinShard, NodeInfo};
 use crate::draft::Draft;
 use crate::replicas::{chain, detach, leave_shard, move_replica, replicate, unchain};
+use crate::roots::is_root_count;
 use pando_topology::{ClusterId, Incarnation, Node, NodeId, RootSet, Shard, ShardId, SlotSet, TopologyVersion};
 use std::collections::BTreeMap;
 
@@ -36,6 +37,7 @@ pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
         Command::ClearFailed { nodes } => set_failed(draft, nodes, false),
         Command::SetConfigEpoch { node, epoch } => set_config_epoch(draft, node, *epoch),
         Command::BumpEpoch { node } => bump_epoch(draft, node),
+        Command::SetRootCount { count } => set_root_count(draft, *count),
         Command::SetRoots { voters, expect_since } => set_roots(draft, voters, *expect_since),
         Command::SettleRoots { expect_since } => settle_roots(draft, *expect_since),
         // For the history only.
@@ -410,6 +412,14 @@ fn bump_epoch(draft: &mut Draft<'_>, id: &NodeId) -> Ruling {
     Ok(Some(format!("BUMPED {next}")))
 }
 
+fn set_root_count(draft: &mut Draft<'_>, count: u8) -> Ruling {
+    if !is_root_count(usize::from(count)) {
+        return Err(format!("ERR A cluster can't keep {count} roots, only 1, 3, 5 or 7"));
+    }
+    draft.roots.count = count;
+    Ok(None)
+}
+
 fn set_roots(draft: &mut Draft<'_>, voters: &BTreeMap<NodeId, u64>, expect_since: TopologyVersion) -> Ruling {
     if draft.roots.voters == *voters {
         return Ok(None);
@@ -417,8 +427,14 @@ fn set_roots(draft: &mut Draft<'_>, voters: &BTreeMap<NodeId, u64>, expect_since
     if draft.roots.since != expect_since {
         return Err("ERR The set of roots has changed".into());
     }
-    if draft.roots.previous.is_some() {
-        return Err("ERR The set of roots is being changed".into());
+    if let Some(previous) = &draft.roots.previous {
+        if previous != voters {
+            return Err("ERR The set of roots is being changed".into());
+        }
+        // Whoever counts by both sets has a majority of this one.
+        draft.roots =
+            RootSet { voters: voters.clone(), previous: None, since: draft.version, count: draft.roots.count };
+        return Ok(None);
     }
     if voters.is_empty() {
         return Err("ERR There must be a root".into());
@@ -430,7 +446,7 @@ fn set_roots(draft: &mut Draft<'_>, voters: &BTreeMap<NodeId, u64>, expect_since
         }
     }
     let previous = Some(std::mem::take(&mut draft.roots.voters)).filter(|p| !p.is_empty());
-    draft.roots = RootSet { voters: voters.clone(), previous, since: draft.version };
+    draft.roots = RootSet { voters: voters.clone(), previous, since: draft.version, count: draft.roots.count };
     Ok(None)
 }
 

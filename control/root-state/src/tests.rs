@@ -4,7 +4,7 @@
 
 use crate::{
     Applied, Command, DecodeError, JoinShard, NodeInfo, Outcome, PromoteReason, Proposal, REQUESTS_MAX, RequestId,
-    RootState, RootStep, SnapshotError, desired_voters, from_argv, next_root_step, to_argv,
+    RootState, RootStep, SnapshotError, from_argv, next_root_step, to_argv,
 };
 use pando_topology::{ClusterId, ClusterMap, Incarnation, Node, NodeId, Role, ShardId, Slot, SlotSet, TopologyVersion};
 use proptest::prelude::*;
@@ -344,17 +344,10 @@ fn a_request_has_its_effect_once() {
 #[test]
 fn roots_are_exchanged_in_two_steps() {
     let mut r = cluster();
-    let all_live = |_: &NodeId| true;
-    let ids = |voters: BTreeMap<NodeId, u64>| voters.into_values().collect::<Vec<_>>();
-    let set = |r: &Runner, voters: &[u8]| Command::SetRoots {
-        voters: voters.iter().map(|n| (id(*n), u64::from(*n))).collect(),
-        expect_since: r.map().roots().since,
-    };
-    assert_eq!(ids(desired_voters(r.map(), 5, all_live)), [1], "too few for five");
+    let voters = |ids: &[u8]| ids.iter().map(|n| (id(*n), u64::from(*n))).collect::<BTreeMap<_, _>>();
+    let set = |r: &Runner, ids: &[u8]| Command::SetRoots { voters: voters(ids), expect_since: r.map().roots().since };
     let first = set(&r, &[1]);
     r.ok(first);
-    assert_eq!(ids(desired_voters(r.map(), 3, all_live)), [1, 2, 3]);
-    assert_eq!(ids(desired_voters(r.map(), 3, |n| *n != id(2))), [1, 3, 4]);
     let grow = set(&r, &[1, 2, 3]);
     r.ok(grow);
     let since = r.map().roots().since;
@@ -362,14 +355,48 @@ fn roots_are_exchanged_in_two_steps() {
     assert!(!r.map().roots().is_quorum(|n| [id(3), id(2)].contains(n)), "the former root must agree");
     let early = set(&r, &[4]);
     r.refused(early, "ERR The set of roots is being changed");
-    let desired = desired_voters(r.map(), 3, all_live);
+    let desired = voters(&[1, 2, 3]);
     assert_eq!(next_root_step(r.map(), &desired, |_, _| false), RootStep::Stay);
     assert_eq!(next_root_step(r.map(), &desired, |n, v| *n == id(1) && v == since), RootStep::Settle(since));
     r.ok(Command::SettleRoots { expect_since: since });
     assert!(r.map().roots().is_quorum(|n| [id(3), id(2)].contains(n)));
+    let none = set(&r, &[]);
+    r.refused(none, "ERR There must be a root");
     r.ok(Command::Forget { node: id(3), by: id(1) });
-    assert_eq!(ids(desired_voters(r.map(), 3, all_live)), [1, 2, 4]);
-    assert_eq!(ids(desired_voters(r.map(), 5, all_live)), [1, 2, 4], "an odd number when one was forgotten");
+    let gone = set(&r, &[1, 3, 4]);
+    r.refused(gone, &format!("ERR Unknown node {}", id(3)));
+    let odd_count = |count| Command::SetRootCount { count };
+    r.ok(odd_count(5));
+    assert_eq!(r.map().roots().count, 5);
+    for bad in [0, 2, 4, 6, 8, 9] {
+        r.refused(odd_count(bad), &format!("ERR A cluster can't keep {bad} roots, only 1, 3, 5 or 7"));
+    }
+}
+
+#[test]
+fn an_exchange_that_is_under_way_can_be_called_off() {
+    let mut r = cluster();
+    let voters = |ids: &[u8]| ids.iter().map(|n| (id(*n), u64::from(*n))).collect::<BTreeMap<_, _>>();
+    let set = |r: &Runner, ids: &[u8]| Command::SetRoots { voters: voters(ids), expect_since: r.map().roots().since };
+    for ids in [&[1][..], &[1, 2, 3]] {
+        let next = set(&r, ids);
+        r.ok(next);
+    }
+    let begun = r.map().roots().since;
+    let back = set(&r, &[1]);
+    r.ok(back);
+    let roots = r.map().roots().clone();
+    assert_eq!((roots.voters, roots.previous), (voters(&[1]), None));
+    assert!(roots.since > begun, "who counts by both sets has to hear of it");
+    r.refused(Command::SettleRoots { expect_since: begun }, "ERR The set of roots has changed");
+    // A set of the same voters is no other.
+    let next = set(&r, &[1, 2, 3]);
+    r.ok(next);
+    let since = r.map().roots().since;
+    r.ok(Command::SettleRoots { expect_since: since });
+    let late = set(&r, &[1]);
+    r.ok(late);
+    assert_eq!(r.map().roots().previous, Some(voters(&[1, 2, 3])), "it was settled: an exchange of its own");
 }
 
 #[test]
@@ -407,7 +434,7 @@ fn the_snapshot_form_is_frozen() {
     assert_eq!(
         pairs[0],
         "metaspace:meta {\"applied\":1,\"cluster_id\":\"0000000000000000000000000000000000000000\",\"current_epoch\":1,\
-         \"format\":1,\"roots\":{\"previous\":null,\"since\":0,\"voters\":{}},\"version\":1}"
+         \"format\":1,\"roots\":{\"count\":0,\"previous\":null,\"since\":0,\"voters\":{}},\"version\":1}"
     );
     assert_eq!(
         pairs[4],

@@ -142,6 +142,24 @@ fn change(cx: &mut SessionCx<'_>, request: Request) -> Outcome {
     ask(cx, request, |_, _, reply| reply.ok())
 }
 
+/// How many roots the cluster was told to keep, as far as this node knows.
+pub fn root_count(cx: &SessionCx<'_>) -> Option<u8> {
+    let view = cx.engine.cluster.load_full()?;
+    Some(view.map.roots().count).filter(|count| *count > 0)
+}
+
+/// CONFIG SET cluster-root-count, answered when it is committed.
+pub fn set_root_count(cx: &mut SessionCx<'_>, count: u8) -> Outcome {
+    ask(cx, Request::SetRootCount(count), move |runtime, _, reply| {
+        if let Some(server) = runtime.server() {
+            // For CONFIG REWRITE here.
+            let pairs = [("cluster-root-count".to_owned(), count.to_string())];
+            server.config.set(&pairs, false, &mut |_, _| Ok(())).ok();
+        }
+        reply.ok();
+    })
+}
+
 /// A question about the topology: at a root only after it has caught up with the majority.
 fn read(
     cx: &mut SessionCx<'_>,

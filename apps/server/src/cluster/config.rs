@@ -48,6 +48,7 @@ pub fn agent_config(values: &Values) -> AgentConfig {
         roles: roles(values.named("cluster-roles")),
         roots: values.named("cluster-roots").split_whitespace().map(str::to_owned).collect(),
         root_count: values.number("cluster-root-count") as usize,
+        root_patience_ms: values.number("cluster-root-patience") as u64,
         lease_ms: values.number("cluster-node-timeout").max(1) as u64,
         zone: text("availability-zone"),
         // 0 must stay 0; what is larger than fits comes last all the same.

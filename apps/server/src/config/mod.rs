@@ -234,9 +234,15 @@ mod tests {
         );
         check(&[("cluster-roles", "data,root"), ("cluster-root-count", "3")], Ok(()));
         check(
-            &[("cluster-root-count", "5")],
+            &[("cluster-root-patience", "5")],
             Err(
-                "ERR CONFIG SET failed (possibly related to argument 'cluster-root-count') - can't set immutable config",
+                "ERR CONFIG SET failed (possibly related to argument 'cluster-root-patience') - can't set immutable config",
+            ),
+        );
+        check(
+            &[("cluster-root-count", "4")],
+            Err(
+                "ERR CONFIG SET failed (possibly related to argument 'cluster-root-count') - argument(s) must be one of the following: 1, 3, 5, 7",
             ),
         );
         check(
