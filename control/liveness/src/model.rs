@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! A whole cluster in one loop, from a seed: five nodes that are roots too, the real state machine of
-//! the roots, and an environment that delays, loses, duplicates and reorders messages, cuts links, stops
+//! A whole cluster in one loop, from a seed: seven nodes, up to five of which are roots at a time, the real
+//! state machine of the roots, and an environment that delays, loses, duplicates and reorders messages, cuts links, stops
 //! and crashes processes, gives each process a clock of its own, and commits promotions, verdicts, moves
 //! of replicas and exchanges of roots at random (a leader with no judgement at all).
 //!
@@ -21,7 +21,7 @@ mod scripts;
 
 const LEASE: u64 = 100;
 const STEP: u64 = 5;
-const NODES: usize = 5;
+const NODES: usize = 7;
 const FAULTY_STEPS: u64 = 1500;
 const HEALED_STEPS: u64 = 400;
 
@@ -37,6 +37,8 @@ enum Break {
     OwnPromise,
     /// Restarted roots grant at once.
     WarmUp,
+    /// Exchanges of roots are settled before the former ones know of them.
+    Settle,
 }
 
 #[derive(Clone)]
@@ -433,7 +435,8 @@ impl World {
         let desired = roots.voters.clone();
         let settled = |node: &NodeId, version: TopologyVersion| {
             let p = &self.processes[usize::from(node.as_bytes()[0]) - 1];
-            p.up && p.applied.iter().any(|(v, since)| *v >= version && since + LEASE <= self.now)
+            self.broken == Break::Settle
+                || p.up && p.applied.iter().any(|(v, since)| *v >= version && since + LEASE <= self.now)
         };
         let step = pando_root_state::next_root_step(self.state.map(), &desired, settled);
         if let pando_root_state::RootStep::Settle(expect_since) = step {
@@ -481,11 +484,17 @@ impl World {
                 self.commit(Command::Detach { node: id(n), shard: detached });
             }
             15 => {
-                let first = self.rng.node();
-                let count = if self.rng.one_in(2) { 1 } else { 3 };
-                let voters = (first..first + count).map(|v| (id(v % NODES), (v % NODES) as u64)).collect();
-                let expect_since = map.roots().since;
-                self.commit(Command::SetRoots { voters, expect_since });
+                // One, three or five of all, which may replace any number of the present ones; or those before
+                // again, while they still count: that calls the exchange off.
+                let roots = map.roots().clone();
+                let count = [1, 3, 5][self.rng.below(3) as usize];
+                let mut voters = BTreeMap::new();
+                while voters.len() < count {
+                    let v = self.rng.node();
+                    voters.insert(id(v), v as u64);
+                }
+                let voters = roots.previous.filter(|_| self.rng.one_in(4)).unwrap_or(voters);
+                self.commit(Command::SetRoots { voters, expect_since: roots.since });
             }
             16..=20 => self.settle_roots(),
             _ => {}

@@ -74,6 +74,7 @@ impl World {
                 host: addr.to_string(),
                 port: PORT,
                 cluster_port: PORT + 10000,
+                root_patience_ms: 2 * LEASE_MS,
                 dir: "/data".into(),
                 roles: Roles { data: true, root: true },
                 lease_ms: LEASE_MS,

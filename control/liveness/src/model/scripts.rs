@@ -130,11 +130,36 @@ fn promoted_by_forgetful_roots(broken: Break) -> Result<(), String> {
     Ok(())
 }
 
+/// Three roots are exchanged for three others. The primary and two of the former ones are cut off and know nothing
+/// of it, and a replica is promoted.
+fn promoted_behind_the_back_of_former_roots(broken: Break) -> Result<(), String> {
+    let mut world = World::scripted(broken, true);
+    world.cut_off(0, &[2, 3, 4, 5, 6]);
+    world.cut_off(1, &[2, 3, 4, 5, 6]);
+    let voters = [2, 4, 5].map(|n| (id(n), n as u64)).into();
+    let expect_since = world.state.map().roots().since;
+    assert!(world.commit(Command::SetRoots { voters, expect_since }));
+    (2..NODES).for_each(|n| world.teach(n));
+    world.play(2 * LEASE)?;
+    world.settle_roots();
+    assert_eq!(world.state.map().roots().previous.is_none(), broken == Break::Settle);
+    assert!(world.promote());
+    (2..NODES).for_each(|n| world.teach(n));
+    world.play(4 * LEASE)?;
+    assert_eq!(world.writers(), [0]);
+    Ok(())
+}
+
 /// The script is safe with all rules and shows two writers without this one.
 fn check(broken: Break, script: fn(Break) -> Result<(), String>) {
     assert_eq!(script(Break::Nothing), Ok(()));
     let without = script(broken);
     assert!(without.is_err_and(|e| e.contains("may write at")), "nobody noticed that a rule is broken: {broken:?}");
+}
+
+#[test]
+fn exchanges_that_are_settled_too_early_are_noticed() {
+    check(Break::Settle, promoted_behind_the_back_of_former_roots);
 }
 
 #[test]

@@ -7,4 +7,5 @@ mod cluster;
 mod net;
 mod real;
 mod storage;
+mod voters;
 mod world;

@@ -23,6 +23,8 @@ struct Wires {
     listeners: BTreeMap<(String, u16), mpsc::UnboundedSender<BoxStream>>,
     streams: Vec<(String, String, Arc<AtomicU8>)>,
     cut: BTreeSet<String>,
+    /// Pairs of hosts that do not reach each other.
+    apart: BTreeSet<(String, String)>,
 }
 
 /// All hosts; clones share it.
@@ -44,6 +46,24 @@ impl Hub {
                 state.store(BLACK_HOLE, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Cuts two hosts off from each other.
+    pub fn part(&self, a: &str, b: &str) {
+        let mut wires = self.0.lock().unwrap();
+        for pair in [(a, b), (b, a)] {
+            wires.apart.insert((pair.0.to_owned(), pair.1.to_owned()));
+        }
+        for (from, to, state) in &wires.streams {
+            if (from == a && to == b) || (from == b && to == a) {
+                state.store(BLACK_HOLE, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Ends all cuts between pairs.
+    pub fn join_all(&self) {
+        self.0.lock().unwrap().apart.clear();
     }
 
     /// Ends the cut; what was sent meanwhile is lost and old connections stay dead.
@@ -132,7 +152,8 @@ impl Net for Host {
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             let is_cut = {
                 let wires = self.hub.0.lock().unwrap();
-                wires.cut.contains(host) || wires.cut.contains(&self.name)
+                let pair = (self.name.clone(), host.to_owned());
+                wires.cut.contains(host) || wires.cut.contains(&self.name) || wires.apart.contains(&pair)
             };
             if is_cut {
                 std::future::pending::<()>().await;

@@ -84,6 +84,18 @@ impl World {
         Root { byte, raft, disk, listener }
     }
 
+    /// So many roots, all voters; a sync of their disks takes this long.
+    pub async fn many(&self, count: u8, sync: Duration) -> Vec<Root> {
+        let mut roots = Vec::new();
+        for byte in 1..=count {
+            roots.push(self.start(byte, SimDisk::with_sync_latency(sync)).await);
+        }
+        roots[0].raft.initialize(address(1)).await.unwrap();
+        until("the first root leads", || roots[0].raft.is_leader()).await;
+        grow(&roots).await;
+        roots
+    }
+
     /// Three roots of which the first was initialized and the others were added.
     pub async fn three(&self) -> Vec<Root> {
         let mut roots = Vec::new();
