@@ -13,7 +13,7 @@ use crate::status::LinkState;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 
 /// Asks every replica that reads it for an acknowledgement.
@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) is_quiet: AtomicBool,
     /// A replica has acknowledged.
     pub(crate) acked: Notify,
+    /// Wakes `clock`.
+    pub(crate) bell: Arc<Notify>,
 }
 
 /// Where a relayed stream stands.
@@ -80,6 +82,7 @@ impl Core {
             alone_since: Mutex::new(Instant::now()),
             is_quiet: AtomicBool::new(false),
             acked: Notify::new(),
+            bell: Arc::default(),
         }
     }
 
@@ -90,6 +93,7 @@ impl Core {
     pub(crate) fn set_config(&self, config: ReplicationConfig) {
         self.log.set_limits(limits(&config));
         *self.config.write() = Arc::new(config);
+        self.bell.notify_one();
     }
 
     pub(crate) fn feed(&self) -> Feed {
@@ -120,6 +124,14 @@ impl Core {
             self.set_history(History::new());
             self.log.set_feed(Feed::Own);
         }
+    }
+
+    /// When the log may end: see [`Self::stop_log_if_unused`].
+    pub(crate) fn unused_in(&self) -> Option<Duration> {
+        let ttl = self.config().repl_backlog_ttl;
+        let may_end = self.feed() == Feed::Own && !ttl.is_zero() && !self.engine.is_cluster();
+        let is_alone = self.replicas.lock().is_empty();
+        (may_end && is_alone).then(|| ttl.saturating_sub(self.alone_since.lock().elapsed()).max(Duration::from_secs(1)))
     }
 
     /// Makes the log end once nobody has read it for `repl-backlog-ttl`.

@@ -11,6 +11,7 @@
 //! [`Replication::replica_of`] and [`Replication::promote`]. It does not accept sockets either: the server hands over
 //! a client that sent PSYNC ([`Replication::accept_replica`]).
 
+mod clock;
 mod config;
 mod core;
 pub mod data;
@@ -78,24 +79,7 @@ impl Replication {
     /// The same over any data; the caller appends its writes to [`log`](Self::log).
     pub fn over(data: Arc<dyn Data>, config: ReplicationConfig, runtime: tokio::runtime::Handle) -> Replication {
         let core = Arc::new(Core::new(data, config, runtime.clone()));
-        let clock = Arc::downgrade(&core);
-        runtime.spawn(async move {
-            let mut since_ping = Duration::ZERO;
-            let mut tick = tokio::time::interval(Duration::from_secs(1));
-            loop {
-                tick.tick().await;
-                let Some(core) = clock.upgrade() else { return };
-                since_ping += Duration::from_secs(1);
-                if since_ping >= core.config().repl_ping_replica_period {
-                    since_ping = Duration::ZERO;
-                    if !core.replicas.lock().is_empty() {
-                        core.append_plain(b"*1\r\n$4\r\nPING\r\n");
-                    }
-                }
-                core.count_good_replicas();
-                core.stop_log_if_unused();
-            }
-        });
+        runtime.spawn(clock::run(Arc::downgrade(&core)));
         Replication { core }
     }
 

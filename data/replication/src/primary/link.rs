@@ -113,13 +113,14 @@ impl ReplicaLink {
 
     fn on_ack(&self, core: &Core, offset: u64) {
         self.acked.fetch_max(offset, Ordering::AcqRel);
-        let is_first = self.acked_at.lock().replace(Instant::now()).is_none();
+        let before = self.acked_at.lock().replace(Instant::now());
+        let was_away = before.is_none_or(|at| at.elapsed() > core.config().min_replicas_max_lag);
         self.first_ack.notify_waiters();
         core.acked.notify_waiters();
         // During a full sync the replica acknowledges what it had; only an online one counts for WAIT.
         if self.is_online() {
             core.engine.set_ack(self.hello.client_id, offset);
-            if is_first {
+            if was_away {
                 core.count_good_replicas();
             }
         }
