@@ -129,6 +129,21 @@ pub fn judge(history: &History, lists: &BTreeMap<Key, Vec<Id>>) -> Verdict {
     verdict
 }
 
+/// The longest time, from `since` on, in which a list took nothing: the list that waited longest.
+pub fn longest_gap_of_a_list(history: &History, since: Duration) -> Duration {
+    let mut times: BTreeMap<Key, Vec<Duration>> = BTreeMap::new();
+    for write in &history.writes {
+        if matches!(write.outcome, Outcome::Taken { .. }) && write.ended >= since {
+            times.entry(write.key).or_insert_with(|| vec![since]).push(write.ended);
+        }
+    }
+    let gap = |times: &mut Vec<Duration>| {
+        times.sort_unstable();
+        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    };
+    times.values_mut().map(gap).max().unwrap_or_default()
+}
+
 fn longest_gap(history: &History) -> Duration {
     let taken = history.writes.iter().filter(|write| matches!(write.outcome, Outcome::Taken { .. }));
     let mut times: Vec<Duration> = taken.map(|write| write.ended).collect();

@@ -2,6 +2,7 @@
 //! Hosts on one machine: network namespaces joined by a bridge, each with one address, cables that can be pulled.
 //!
 //! Needs root (or CAP_NET_ADMIN and CAP_SYS_ADMIN); [`Hosts::new`] returns `None` without it.
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -97,13 +98,21 @@ impl Hosts {
         host: usize,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> std::thread::JoinHandle<T> {
-        let path = format!("/run/netns/{}", self.name(host));
+        let enter = self.enter(host);
         std::thread::spawn(move || {
-            let namespace = File::open(path).expect("the namespace exists");
+            enter();
+            work()
+        })
+    }
+
+    /// Moves the thread that calls it to the host, for good.
+    pub fn enter(&self, host: usize) -> std::sync::Arc<dyn Fn() + Send + Sync> {
+        let path = format!("/run/netns/{}", self.name(host));
+        std::sync::Arc::new(move || {
+            let namespace = File::open(&path).expect("the namespace exists");
             // SAFETY: setns(2) takes a descriptor that is open here; it changes only this thread.
             let done = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
             assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-            work()
         })
     }
 
@@ -115,22 +124,56 @@ impl Hosts {
 
     /// Starts a node on the host.
     pub fn start(&self, host: usize, args: &[&str]) -> Process {
-        let dir = pando_procs::node::temp_dir("host");
-        let log = File::create(dir.join("server.log")).expect("log");
+        self.start_in(host, pando_procs::node::temp_dir("host"), args)
+    }
+
+    /// Starts a node on the host in a directory that may hold what an earlier one left.
+    pub fn start_in(&self, host: usize, dir: PathBuf, args: &[&str]) -> Process {
+        let child = self.spawn(host, &dir, args);
+        Process { child, dir }
+    }
+
+    fn spawn(&self, host: usize, dir: &std::path::Path, args: &[&str]) -> Child {
+        // Beside the directory, which may be full.
+        let log = File::options().create(true).append(true).open(dir.with_extension("log")).expect("log");
         let address = Self::address(host).to_string();
-        let child = Command::new("ip")
+        Command::new("ip")
             .args(["netns", "exec", &self.name(host)])
             .arg(peers::pando())
             .args(["server", "--port", &PORT.to_string(), "--bind", &address, "127.0.0.1", "--protected-mode", "no"])
             .args(["--save", "", "--cluster-enabled", "yes", "--dir"])
-            .arg(&dir)
+            .arg(dir)
             .args(args)
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("log"))
             .stdout(log)
             .spawn()
-            .expect("ip netns exec");
-        Process { child, dir }
+            .expect("ip netns exec")
+    }
+}
+
+impl Process {
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: kill(2) takes no pointers; the child is ours and not yet reaped, so the id cannot be another process's.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
+    }
+
+    /// kill -9, and wait for the end.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// kill -9, and the same node again with its old directory.
+    pub fn restart(&mut self, hosts: &Hosts, host: usize, args: &[&str]) {
+        self.kill();
+        self.child = hosts.spawn(host, &self.dir, args);
+    }
+
+    /// Where it keeps its files.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
     }
 }
 
@@ -154,9 +197,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.join("server.log")).unwrap_or_default();
+            let log = std::fs::read_to_string(self.dir.with_extension("log")).unwrap_or_default();
             eprintln!("--- log of a node ---\n{log}");
         }
+        let _ = std::fs::remove_file(self.dir.with_extension("log"));
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
