@@ -322,7 +322,7 @@ impl Writer {
     /// WAIT: what was written on this connection before is kept.
     fn wait_for_replica(&mut self, node: SocketAddr) {
         let Some(link) = self.clients.get_mut(&node) else { return };
-        match link.client.call(&["WAIT", "1", "200"]) {
+        match link.client.call(&["WAIT", "1", "50"]) {
             Ok(Value::Int(replicas)) if replicas > 0 => {
                 for index in std::mem::take(&mut link.unkept) {
                     if let Outcome::Taken { kept, .. } = &mut self.part.history.writes[index].outcome {
