@@ -140,9 +140,10 @@ pub trait DataPlane: Send + Sync {
     fn status(&self) -> DataStatus;
     /// A message published on another node, for the subscribers here.
     fn publish(&self, channel: &[u8], message: &[u8], sharded: bool);
-    /// Planned failover: hold writes until that `CLOCK_BOOTTIME` millisecond, or let them go (`None`).
-    /// After it returned with `Some`, `status().offset` must not grow by client writes.
-    fn pause_writes(&self, until_boottime_ms: Option<u64>);
+    /// Planned failover: hold writes until that `CLOCK_BOOTTIME` millisecond, or let them go (`None`), at once. What is
+    /// returned ends when the writes that were let in before have ended, with the offset at which they did; only a
+    /// pause has any use for it.
+    fn pause_writes(&self, until_boottime_ms: Option<u64>) -> BoxFuture<'static, u64>;
     /// Changes when the link to the primary goes up or down; a break only when what came before it is applied, and so
     /// part of `status().offset`. The roots hear of it at once.
     fn link_changes(&self) -> watch::Receiver<u64> {
@@ -165,7 +166,8 @@ pub struct DataStatus {
     pub link_up: bool,
     /// Replica: since it last heard of the primary, or since the link broke, in milliseconds.
     pub data_age_ms: u64,
-    /// Replica: a full copy of the present primary's history was completed at least once.
+    /// It has the data of its shard: a full copy was completed at least once, from the present primary or from one
+    /// before it, or this process has itself written for the shard. False on a primary that has restarted without data.
     pub synced: bool,
     /// Loading a file or a full sync at this moment.
     pub loading: bool,

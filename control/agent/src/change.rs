@@ -187,7 +187,9 @@ impl Driver {
     pub fn adopt_group(&mut self, group: Group, is_new: bool) {
         // A holder must be able to tell this ledger from the one that it has a promise of.
         let incarnation = Incarnation(self.state.incarnation.0 + self.reopened);
-        self.root = Some(RootSide::new(&self.env, &self.config, self.state.node, incarnation, is_new));
+        let note = self.root_note.take().filter(|_| !is_new);
+        let node = self.state.node;
+        self.root = Some(RootSide::new(&self.env, &self.config, node, incarnation, is_new, note.as_ref()));
         let events = self.events.clone();
         let watched = group.clone().watch(move || events.send(Event::RootsChanged).is_ok());
         self.group_watch = Some(tokio::spawn(watched));

@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pando_env::Env;
+use pando_env::{BoxFuture, Env};
+use pando_liveness::LedgerNote;
 use pando_topology::{ClusterMap, Role};
 use pando_wire::messages::{Call, Contact, Island, Reply};
 use pando_wire::{Conn, ConnConfig, Header, Identity};
@@ -54,6 +55,8 @@ pub(crate) struct Driver {
     pub node: NodeSide,
     /// The root half; there is one as long as there is a group.
     pub root: Option<RootSide>,
+    /// What the process before this one has promised as a root.
+    pub root_note: Option<LedgerNote>,
     pub group: Option<Group>,
     pub group_watch: Option<JoinHandle<()>>,
     /// How often this process has started its member again, see `repair`.
@@ -82,6 +85,8 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     let loaded = file.load().await.map_err(in_file)?;
     let is_first_ever = loaded.is_none();
     let mut state = loaded.unwrap_or_else(|| NodeState::fresh(&env, &config));
+    // Gone from the file before this process promises anything itself.
+    let root_note = state.root_note.take();
     state.begin_incarnation(env.clock.unix_ms());
     if !config.host.is_empty() {
         state.host = config.host.clone();
@@ -126,6 +131,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         links: Links::new(env.clone(), conn_config.clone(), events.clone()),
         node: NodeSide::new(&env, &config, &state, is_first_ever),
         root: None,
+        root_note,
         group: None,
         group_watch: None,
         reopened: 0,
@@ -311,8 +317,15 @@ impl Driver {
                 net::reply(&conn, &header, &reply);
             }
             Call::PauseWrites { shard, epoch, for_ms } => {
-                let reply = self.pause_writes(shard, epoch, for_ms);
-                net::reply(&conn, &header, &reply);
+                let paused = self.pause_writes(shard, epoch, for_ms);
+                // It may take as long as the longest command that runs.
+                tokio::spawn(async move {
+                    let reply = match paused {
+                        Ok(paused) => Reply::Paused { offset: paused.await },
+                        Err(text) => Reply::Refused(text),
+                    };
+                    net::reply(&conn, &header, &reply);
+                });
             }
             Call::Position => {
                 let status = self.plane.status();
@@ -387,18 +400,22 @@ impl Driver {
         }
     }
 
-    fn pause_writes(&mut self, shard: pando_topology::ShardId, epoch: u64, for_ms: u64) -> Reply {
+    fn pause_writes(
+        &mut self,
+        shard: pando_topology::ShardId,
+        epoch: u64,
+        for_ms: u64,
+    ) -> Result<BoxFuture<'static, u64>, String> {
         let me = self.state.node;
         let is_primary = self.map.role_of(&me) == Some(Role::Primary)
             && self.map.shard_of(&me).is_some_and(|own| own.id == shard && own.epoch == epoch);
         if for_ms == 0 {
-            self.plane.pause_writes(None);
+            Ok(self.plane.pause_writes(None))
         } else if is_primary {
-            self.plane.pause_writes(Some(self.env.clock.now_ms() + for_ms));
+            Ok(self.plane.pause_writes(Some(self.env.clock.now_ms() + for_ms)))
         } else {
-            return Reply::Refused("ERR The master of this shard has changed".into());
+            Err("ERR The master of this shard has changed".into())
         }
-        Reply::Paused { offset: self.plane.status().offset }
     }
 
     /// Forwards a published message: to all nodes, or to those of the own shard.
@@ -485,6 +502,13 @@ impl Driver {
         self.links.clear();
         for conn in std::mem::take(&mut self.inbound).into_values() {
             conn.close();
+        }
+        // Nobody is answered any more, so the process after this one can know what was promised.
+        if let Some(root) = self.root.take() {
+            self.state.root_note = Some(root.note(&self.env));
+            if let Err(text) = self.persist_durably().await {
+                tracing::warn!(text, "the next process of this root will wait for promises that it cannot know");
+            }
         }
     }
 }

@@ -137,7 +137,7 @@ impl Driver {
         }
         if has_lost_reign {
             // Clients that waited for a planned failover are told where to go.
-            self.plane.pause_writes(None);
+            drop(self.plane.pause_writes(None));
         }
         self.state.map = Some(self.map.clone());
         self.persist();
@@ -233,6 +233,8 @@ impl Driver {
             synced: status.synced && !status.loading,
             told,
             promise_left_ms: self.node.promise.left_ms(now),
+            vouches: self.node.lease.vouches(now, &self.node.promise),
+            active: self.node.active.filter(|active| claim == Some(*active)),
         };
         let me = self.me();
         for root in self.map.roots().members() {
@@ -343,6 +345,10 @@ impl Driver {
             self.node.lease_until_ms = until;
             self.node.cluster_ok = cluster_ok;
             self.plane.lease(until, cluster_ok);
+        }
+        if let Some(told) = self.node.lease.told_by_itself() {
+            self.node.promise.note_active(told);
+            self.state.told = self.node.promise.told();
         }
         if lease.active != self.node.active {
             self.node.active = lease.active;

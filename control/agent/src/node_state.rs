@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pando_env::Env;
-use pando_liveness::Told;
+use pando_liveness::{LedgerNote, Told};
 use pando_topology::{ClusterMap, Incarnation, NodeId};
 use pando_wire::messages::Contact;
 use pando_wire::{ClusterId, decode_body, encode_body};
@@ -52,6 +52,8 @@ pub(crate) struct NodeState {
     pub contacts: Vec<Contact>,
     /// The primary that needs this node's promise.
     pub told: Option<Told>,
+    /// What this node has promised as a root, written at a planned end; for the next process only.
+    pub root_note: Option<LedgerNote>,
     /// A join that was begun: it is resumed at the next start, because the other cluster may have
     /// committed it already.
     pub joining: Option<JoinIntent>,
@@ -83,6 +85,7 @@ impl NodeState {
             root_count_set: 0,
             contacts: Vec::new(),
             told: None,
+            root_note: None,
             joining: None,
         }
     }

@@ -55,7 +55,8 @@ impl Driver {
     /// one that follows it waits a lease, as after a restart of the process.
     pub fn on_group_stopped(&mut self, reason: &str) {
         tracing::error!(reason, "this node's member of the root group has stopped; it starts again when it can");
-        self.root = None;
+        // The next member of this process knows what this one has promised.
+        self.root_note = self.root.take().map(|root| root.note(&self.env));
         if let Some(watch) = self.group_watch.take() {
             watch.abort();
         }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use pando_env::Env;
 use pando_failover::{Decider, Policy};
-use pando_liveness::{Ack, Evidence, Heartbeat, ProofOfDeath, RootLedger, RootReport};
-use pando_root_state::{Command, Proposal, RequestId};
-use pando_topology::{Incarnation, NodeId, TopologyVersion};
+use pando_liveness::{Ack, Evidence, Heartbeat, LedgerNote, ProofOfDeath, RootLedger, RootReport};
+use pando_root_state::{Command, Decision, Proposal, RequestId};
+use pando_topology::{ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
 use pando_wire::Conn;
 use pando_wire::messages::Message;
 
@@ -20,6 +20,10 @@ use crate::explain::Telling;
 use crate::feed::Feed;
 use crate::net::{self, ConnId, LinkKind};
 use crate::voters::Voters;
+
+/// A primary that has restarted without its data is confirmed although a replica cannot be asked for them,
+/// after so many leases: the replica may be gone for good, and its shard should not be.
+const COPY_PATIENCE_LEASES: u64 = 5;
 
 /// What the root half remembers; all of it may be lost.
 pub(crate) struct RootSide {
@@ -33,19 +37,32 @@ pub(crate) struct RootSide {
     /// A batch of decisions is on its way.
     is_deciding: bool,
     is_catching_up: bool,
+    /// Leader: primaries that could be confirmed but for replicas that are not heard of, since when.
+    unconfirmed: BTreeMap<(ShardId, Incarnation), u64>,
     pub voters: Voters,
     pub telling: Telling,
 }
 
 impl RootSide {
-    /// `is_new`: see `Driver::start_group`.
-    pub fn new(env: &Env, config: &AgentConfig, node: NodeId, incarnation: Incarnation, is_new: bool) -> Self {
+    /// `is_new`: see `Driver::start_group`. `note`: what the process (or member) before this one has left.
+    pub fn new(
+        env: &Env,
+        config: &AgentConfig,
+        node: NodeId,
+        incarnation: Incarnation,
+        is_new: bool,
+        note: Option<&LedgerNote>,
+    ) -> Self {
         let now = env.clock.now_ms();
         // The wait of a restarted root is for what its predecessor may have promised. Without a
         // predecessor it is over.
         let started = if is_new { now.saturating_sub(config.lease_ms) } else { now };
+        let mut ledger = RootLedger::new(node, incarnation, config.lease_ms, started);
+        if let Some(note) = note {
+            ledger.resume(now, note);
+        }
         Self {
-            ledger: RootLedger::new(node, incarnation, config.lease_ms, started),
+            ledger,
             // A few reports may be late; an isolated root's must not count for long.
             evidence: Evidence::new(6 * heartbeat_ms(config.lease_ms)),
             decider: Decider::default(),
@@ -54,9 +71,40 @@ impl RootSide {
             waiting: BTreeMap::new(),
             is_deciding: false,
             is_catching_up: false,
+            unconfirmed: BTreeMap::new(),
             voters: Voters::default(),
             telling: Telling::default(),
         }
+    }
+
+    /// What the process after this one must know; this one answers nobody any more.
+    pub fn note(&self, env: &Env) -> LedgerNote {
+        self.ledger.note(env.clock.now_ms())
+    }
+
+    /// Takes out the confirmations that would give up data of replicas which may still come.
+    fn hold_back(&mut self, now: u64, lease_ms: u64, map: &ClusterMap, decisions: &mut Vec<Decision>) {
+        let mut waiting = BTreeMap::new();
+        decisions.retain(|decision| {
+            let Command::ConfirmPrimary { shard, node, incarnation, .. } = &decision.command else { return true };
+            let abandoned = pando_failover::abandoned(map, &self.evidence, now, shard);
+            if abandoned.is_empty() {
+                return true;
+            }
+            let key = (*shard, *incarnation);
+            let known = self.unconfirmed.get(&key).copied();
+            let since = known.unwrap_or(now);
+            let is_over = now >= since.saturating_add(COPY_PATIENCE_LEASES * lease_ms);
+            let replicas = abandoned.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(" ");
+            if is_over {
+                tracing::warn!(%shard, %node, replicas, "a primary that restarted WITHOUT DATA gets its shard: these replicas do not answer");
+            } else if known.is_none() {
+                tracing::warn!(%shard, %node, replicas, "a primary has restarted without data; waiting for these replicas");
+            }
+            waiting.insert(key, since);
+            is_over
+        });
+        self.unconfirmed = waiting;
     }
 }
 
@@ -173,7 +221,8 @@ impl Driver {
             return;
         }
         let policy = Policy { zone_affinity: self.config.zone_affinity };
-        let decisions = root.decider.decide(&policy, &map, &root.evidence, now);
+        let mut decisions = root.decider.decide(&policy, &map, &root.evidence, now);
+        root.hold_back(now, self.config.lease_ms, &map, &mut decisions);
         if decisions.is_empty() {
             return;
         }
@@ -297,10 +346,10 @@ impl Driver {
     pub fn on_caught_up(&mut self) {
         // A voter answers with the map of the barrier, so it must have been taken over first.
         self.on_roots_changed();
-        if let Some(root) = &mut self.root
+        if let (Some(root), Some(group)) = (&mut self.root, &self.group)
             && !root.ledger.is_caught_up()
         {
-            root.ledger.note_caught_up();
+            root.ledger.note_caught_up(&group.map());
         }
         self.answer_waiting();
         self.send_heartbeats();

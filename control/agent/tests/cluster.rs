@@ -54,8 +54,9 @@ impl DataPlane for Plane {
         Box::pin(std::future::pending())
     }
 
-    fn pause_writes(&self, until_boottime_ms: Option<u64>) {
+    fn pause_writes(&self, until_boottime_ms: Option<u64>) -> pando_env::BoxFuture<'static, u64> {
         self.lock().paused = until_boottime_ms.is_some();
+        Box::pin(std::future::ready(7))
     }
 }
 

@@ -3,11 +3,11 @@
 //! entry of the log however many shards failed.
 
 use crate::orphans::Orphans;
-use crate::rank::{Candidate, Policy, candidates};
+use crate::rank::{Candidate, Policy, Unfit, candidates, copies, unheard};
 use crate::why::{why_nodes, why_shard};
-use pando_liveness::{Evidence, NodeState, Verdict};
+use pando_liveness::{Claim, Evidence, NodeState, Verdict};
 use pando_root_state::{Command, Decision, PromoteReason};
-use pando_topology::{ClusterMap, NodeId, Shard, ShardId};
+use pando_topology::{ClusterMap, NodeId, Shard, ShardId, TopologyVersion};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the leader waits for the last words of replicas whose primary's process is proven dead. They come with the
@@ -108,26 +108,53 @@ impl Look<'_> {
                 return ShardVerdict::Wait { since_ms };
             }
         }
+        if restarted && evidence.verdict(now_ms, map, &shard.primary) == Verdict::Alive {
+            return self.follow_restart(shard);
+        }
         let free = |c: &&Candidate| proven_dead || c.promise_left_ms == 0;
         if let Some(best) = fit.iter().find(free) {
             let reason = if restarted { PromoteReason::Restarted } else { PromoteReason::Failed };
             let why = why_shard(now_ms, map, evidence, shard, policy, Some(&best.node));
-            return ShardVerdict::Do(Box::new(Decision { command: promotion(shard, best, reason), why }));
+            return ShardVerdict::Do(Box::new(Decision { command: promotion(shard, best, reason, None), why }));
         }
-        // Nobody can replace it: the new process may go on, once it has registered.
-        match map.node(&shard.primary).filter(|primary| primary.incarnation > shard.primary_incarnation) {
-            Some(primary) if evidence.verdict(now_ms, map, &primary.id) == Verdict::Alive => {
-                let command = Command::ConfirmPrimary {
-                    shard: shard.id,
-                    node: primary.id,
-                    incarnation: primary.incarnation,
-                    expect_epoch: shard.epoch,
-                };
-                let why = why_shard(now_ms, map, evidence, shard, policy, None);
-                ShardVerdict::Do(Box::new(Decision { command, why }))
+        ShardVerdict::Nothing
+    }
+
+    /// The primary runs as a new process, which has what it could load and nothing else: the most advanced copy of the
+    /// data gets the shard. One that is never to be promoted automatically is better than none.
+    fn follow_restart(&self, shard: &Shard) -> ShardVerdict {
+        let Look { policy, map, evidence, now_ms } = *self;
+        let Some(primary) = map.node(&shard.primary) else { return ShardVerdict::Nothing };
+        let Some(heard) = evidence.latest(now_ms, &shard.primary) else { return ShardVerdict::Nothing };
+        let own = &heard.status;
+        let is_registered = primary.incarnation > shard.primary_incarnation && heard.incarnation == primary.incarnation;
+        // Offsets of another history say nothing.
+        let is_better =
+            |copy: &Candidate| !own.synced || copy.lineage.id != own.lineage.id || copy.offset > own.offset;
+        let Some(best) = copies(now_ms, map, evidence, shard, policy).into_iter().find(is_better) else {
+            if !is_registered {
+                return ShardVerdict::Nothing;
             }
-            _ => ShardVerdict::Nothing,
-        }
+            let command = Command::ConfirmPrimary {
+                shard: shard.id,
+                node: primary.id,
+                incarnation: primary.incarnation,
+                expect_epoch: shard.epoch,
+            };
+            let why = why_shard(now_ms, map, evidence, shard, policy, None);
+            return ShardVerdict::Do(Box::new(Decision { command, why }));
+        };
+        // If nobody told it, the new process of the primary has to answer for those who reigned before.
+        let is_told = best.unfit != Some(Unfit::NotTold) && best.told_at > TopologyVersion::ZERO;
+        let has_word = own.vouches == Some(Claim { shard: shard.id, reign: shard.reign });
+        let vouched = match is_told {
+            true => None,
+            false if has_word && is_registered => Some(shard.reign),
+            false => return ShardVerdict::Nothing,
+        };
+        let why = why_shard(now_ms, map, evidence, shard, policy, Some(&best.node));
+        let command = promotion(shard, &best, PromoteReason::Restarted, vouched);
+        ShardVerdict::Do(Box::new(Decision { command, why }))
     }
 
     /// It has not said yet what it has of the dead primary's last words. A chained one gets them from its upstream
@@ -138,13 +165,27 @@ impl Look<'_> {
     }
 }
 
-fn promotion(shard: &Shard, candidate: &Candidate, reason: PromoteReason) -> Command {
+/// Whose data would be given up by confirming this primary: replicas that cannot be asked what they have. Empty if
+/// the primary has loaded data itself. To be asked before a `ConfirmPrimary` is proposed.
+pub fn abandoned(map: &ClusterMap, evidence: &Evidence, now_ms: u64, shard: &ShardId) -> Vec<NodeId> {
+    let Some(shard) = map.shard(shard) else { return Vec::new() };
+    let has_data = evidence.latest(now_ms, &shard.primary).is_some_and(|heard| heard.status.synced);
+    if has_data { Vec::new() } else { unheard(now_ms, map, evidence, shard) }
+}
+
+fn promotion(
+    shard: &Shard,
+    candidate: &Candidate,
+    reason: PromoteReason,
+    vouched: Option<TopologyVersion>,
+) -> Command {
     Command::Promote {
         shard: shard.id,
         to: candidate.node,
         incarnation: candidate.incarnation,
         expect_epoch: shard.epoch,
         told_at: candidate.told_at,
+        vouched,
         reason,
     }
 }

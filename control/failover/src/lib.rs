@@ -9,6 +9,8 @@
 //!   anything less      ──► nothing                                              ConfirmPrimary
 //!                                            replicas gone for a while      ──► MoveReplica
 //! ```
+//! A primary that restarts gets its shard back only if no replica has the data: the most advanced copy wins. While
+//! a replica cannot be asked (`abandoned`), the caller waits with the confirmation, within bounds.
 //! Not here: when to ask again (after each entry and each report) and how voters are chosen
 //! (`pando_root_state::next_root_step`).
 
@@ -19,7 +21,7 @@ mod rank;
 mod tests;
 mod why;
 
-pub use decide::Decider;
+pub use decide::{Decider, abandoned};
 pub use orphans::MIGRATION_DELAY_MS;
-pub use rank::{Candidate, Policy, Unfit, candidates, rank};
+pub use rank::{Candidate, Policy, Unfit, candidates, copies, rank, unheard};
 pub use why::{is_same_refusal, opinions, outlook, seen_candidates, unrepaired, why_nodes, why_shard, witnesses};

@@ -136,6 +136,26 @@ pub fn candidates(
     ranked
 }
 
+/// The replicas of a shard that live and have data, told or not, the most advanced first; those that are not to be
+/// promoted for another reason last.
+pub fn copies(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard, policy: &Policy) -> Vec<Candidate> {
+    let mut ranked = rank(now_ms, map, evidence, shard, policy);
+    ranked.retain(|copy| copy.unfit.is_none_or(|why| why <= Unfit::NotTold));
+    ranked.sort_by_key(|copy| (copy.unfit.is_some_and(|why| why < Unfit::NotTold), copy.key));
+    ranked
+}
+
+/// The replicas of a shard of which a majority of the roots does not know that they run, and those whose new process has
+/// data and has not registered yet: they may have what the others have not.
+pub fn unheard(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard) -> Vec<NodeId> {
+    let is_heard = |id: &NodeId| {
+        let heard = evidence.latest(now_ms, id).filter(|_| evidence.verdict(now_ms, map, id) == Verdict::Alive);
+        let registered = map.node(id).map(|node| node.incarnation);
+        heard.is_some_and(|heard| !heard.status.synced || Some(heard.incarnation) == registered)
+    };
+    shard.replicas.iter().filter(|id| !is_heard(id)).copied().collect()
+}
+
 fn judge(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard, policy: &Policy, id: &NodeId) -> Candidate {
     let zone = |id: &NodeId| map.node(id).map(|n| n.zone.as_str()).unwrap_or_default();
     let node = map.node(id);

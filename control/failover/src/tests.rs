@@ -3,7 +3,7 @@
 //! the primaries of shards 1-3); node 10·s+r is replica r of shard s.
 
 use crate::{Decider, MIGRATION_DELAY_MS, Policy, Unfit, rank, seen_candidates};
-use pando_liveness::{Evidence, Lineage, NodeEvidence, NodeState, NodeStatus, RootReport, Told};
+use pando_liveness::{Claim, Evidence, Lineage, NodeEvidence, NodeState, NodeStatus, RootReport, Told};
 use pando_root_state::{Command, PromoteReason, WhyNot};
 use pando_topology::{
     ClusterId, ClusterMap, Incarnation, MapParts, Node, NodeId, RootSet, Shard, ShardId, SharedMap, Slot, SlotSet,
@@ -66,6 +66,8 @@ impl Case {
                     synced: true,
                     told,
                     promise_left_ms: 0,
+                    vouches: None,
+                    active: None,
                 };
                 status.insert(id(*m), (Incarnation(1), known));
             }
@@ -165,6 +167,7 @@ fn promote(shard: u8, to: u8, reason: PromoteReason) -> Command {
         incarnation: Incarnation(1),
         expect_epoch: u64::from(shard),
         told_at: TopologyVersion(30),
+        vouched: None,
         reason,
     }
 }
@@ -289,9 +292,37 @@ fn promises_hold_back_a_promotion_until_death_is_proven() {
 #[test]
 fn restarts() {
     let restarted = |replicas: u8| Case::new(replicas).runs_as(3, 2).node(3, |n| n.incarnation = Incarnation(2));
-    check("a fit replica takes over", restarted(1), &[promote(3, 31, Restarted)]);
-    check("alone it goes on", restarted(0), &[confirm(3, 2)]);
-    check("its replica is not fit", restarted(1).status(31, |s| s.synced = false), &[confirm(3, 2)]);
+    let empty = |replicas: u8| restarted(replicas).status(3, |s| (s.synced, s.offset, s.lineage.id) = (false, 0, 99));
+    let untold = |c: Case| c.status(31, |s| s.told = None);
+    let vouched = |reign: u64| {
+        let claim = Claim { shard: sid(3), reign: TopologyVersion(reign) };
+        untold(empty(1)).status(3, |s| s.vouches = Some(claim))
+    };
+    let promote_vouched = Command::Promote {
+        shard: sid(3),
+        to: id(31),
+        incarnation: Incarnation(1),
+        expect_epoch: 3,
+        told_at: TopologyVersion(0),
+        vouched: Some(TopologyVersion(10)),
+        reason: Restarted,
+    };
+    check("a replica with the data takes over", empty(1), &[promote(3, 31, Restarted)]);
+    check("alone it goes on", empty(0), &[confirm(3, 2)]);
+    check("its replica has nothing either", empty(1).status(31, |s| s.synced = false), &[confirm(3, 2)]);
+    check("one that was not told waits for the primary's word", untold(empty(1)), &[]);
+    check("which has come", vouched(10), &[promote_vouched]);
+    check("for another reign", vouched(9), &[]);
+    check("not even registered", vouched(10).node(3, |n| n.incarnation = Incarnation(1)), &[]);
+    check(
+        "data are worth more than a directive",
+        empty(1).node(31, |n| n.no_failover = true),
+        &[promote(3, 31, Restarted)],
+    );
+    check("the primary has loaded as much", restarted(1), &[confirm(3, 2)]);
+    check("the primary has loaded less", restarted(1).status(3, |s| s.offset = 999), &[promote(3, 31, Restarted)]);
+    let other = |c: Case| c.status(3, |s| (s.offset, s.lineage.id) = (5000, 98));
+    check("offsets of another history", other(restarted(1)), &[promote(3, 31, Restarted)]);
     check("not registered yet", Case::new(0).runs_as(3, 2), &[]);
     check("heard by a minority only", restarted(0).says(&[1, 2], 3, NodeState::Unknown), &[]);
     check("gone again", restarted(0).says(&[1, 2, 3], 3, NodeState::Dead), &[failed(&[3])]);

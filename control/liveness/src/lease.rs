@@ -13,7 +13,7 @@
 //! Active does not mean writable: an active primary that is cut off has a lease that is over, and gets
 //! a new one from (A) or (B) when it is back, unless the roots have gone on without it.
 
-use crate::messages::{Ack, BeatAck, Claim, PrimaryBeat};
+use crate::messages::{Ack, BeatAck, Claim, PrimaryBeat, Told};
 use crate::replica::ReplicaPromise;
 use pando_topology::{ClusterMap, Incarnation, NodeId, RootSet, ShardId, TopologyVersion};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -59,6 +59,8 @@ pub struct PrimaryLease {
     durable: TopologyVersion,
     roots: RootSet,
     reign: Option<Reign>,
+    /// The reign of the process before this one, as long as the map shows no later one.
+    former: Option<Claim>,
     /// The last reign that was given up; never claimed again.
     resigned: TopologyVersion,
     /// Per root: the process that promised, and until when.
@@ -80,6 +82,7 @@ impl PrimaryLease {
             durable: TopologyVersion::ZERO,
             roots: RootSet::default(),
             reign: None,
+            former: None,
             resigned: TopologyVersion::ZERO,
             root_promises: BTreeMap::new(),
             root_incarnations: BTreeMap::new(),
@@ -96,6 +99,8 @@ impl PrimaryLease {
         }
         self.version = map.version();
         self.roots = map.roots().clone();
+        let former = map.shard_of(&self.me).filter(|s| s.primary == self.me && s.primary_incarnation < self.incarnation);
+        self.former = former.map(|shard| Claim { shard: shard.id, reign: shard.reign });
         let mine = map
             .shard_of(&self.me)
             .filter(|s| s.primary == self.me && s.primary_incarnation == self.incarnation && s.reign > self.resigned);
@@ -253,6 +258,19 @@ impl PrimaryLease {
         let until_ms = if reign.active { roots_until_ms.max(replicas_until_ms) } else { 0 };
         let active = reign.active.then_some(reign.claim);
         Lease { until_ms, roots_until_ms, replicas_until_ms, active }
+    }
+
+    /// The reign of a process before this one that is still in the map, once all reigns before it are over: each
+    /// of them needed the promise of this node, which has none outstanding and gives them no other, not even
+    /// after a restart. That reign itself ended with its process. So any replica may follow, told or not.
+    pub fn vouches(&self, now_ms: u64, own: &ReplicaPromise) -> Option<Claim> {
+        self.former.filter(|former| self.durable >= former.reign && own.blocked_until_ms() <= now_ms)
+    }
+
+    /// What a node that has become active may note as told to itself (`ReplicaPromise::note_active`).
+    pub fn told_by_itself(&self) -> Option<Told> {
+        let reign = self.reign.as_ref().filter(|reign| reign.active)?;
+        Some(Told { shard: reign.claim.shard, version: self.version })
     }
 
     /// The latest time to which a quorum of the roots has promised.

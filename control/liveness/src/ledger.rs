@@ -13,11 +13,19 @@
 //!                        ▼  │
 //!                        Dead
 //! ```
-//! A root that has just started has forgotten whom it promised what. It grants nothing until its map
-//! has caught up with the committed log (`note_caught_up`), then for one lease after its start only
-//! to those who hold a promise of its predecessor and know that they speak to a new process.
+//! A root that has just started grants nothing until its map has caught up with the committed log
+//! (`note_caught_up`). A root that ended as planned has written down whom it promised what (`note`), and the
+//! process after it goes on from there (`resume`). After any other end it has forgotten that. What it may
+//! have promised for a shard, it promised to the reign in the map it has caught up with, or to one before.
+//! So for one lease after its start it grants a shard only
+//!
+//! - to those who hold a promise of its predecessor and know that they speak to a new process,
+//! - to that reign, when it says that it has become active: all before it are over for good,
+//! - to a later one, when that reign has said so and is over: it claims nothing any more, or is dead.
 
-use crate::messages::{Ack, Claim, Grant, Heartbeat, NodeEvidence, NodeState, NodeStatus, ProofOfDeath, RootReport};
+use crate::messages::{
+    Ack, Claim, Grant, Heartbeat, LedgerNote, NodeEvidence, NodeState, NodeStatus, NotedPromise, ProofOfDeath, RootReport,
+};
 use pando_topology::{ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
 use std::collections::BTreeMap;
 
@@ -43,9 +51,33 @@ struct Seen {
     /// It has sent a heartbeat to this process of the root.
     heard: bool,
     dead: bool,
+    /// What it claims.
+    claim: Option<Claim>,
     status: NodeStatus,
     /// How it was last reported, to find out what changed.
     reported: Option<Reported>,
+}
+
+/// The reign of a shard when this process started: the last one that its predecessor can have promised anything.
+#[derive(Copy, Clone, Debug)]
+struct Former {
+    claim: Claim,
+    incarnation: Incarnation,
+    /// It has said that it has become active.
+    is_settled: bool,
+    /// It does not claim the shard any more, or its process is gone.
+    is_over: bool,
+}
+
+impl Former {
+    fn note(&mut self, incarnation: Incarnation, claim: Option<Claim>, active: Option<Claim>) {
+        if incarnation > self.incarnation {
+            self.is_over = true;
+        } else if incarnation == self.incarnation {
+            self.is_settled |= active == Some(self.claim);
+            self.is_over |= claim != Some(self.claim);
+        }
+    }
 }
 
 /// See the head of this file.
@@ -59,10 +91,15 @@ pub struct RootLedger {
     grants_from_ms: u64,
     caught_up: bool,
     promises: BTreeMap<ShardId, Promise>,
+    /// By shard, and the shard of each of their primaries; needed while `grants_from_ms` is in the future.
+    formers: BTreeMap<ShardId, Former>,
+    former_of: BTreeMap<NodeId, ShardId>,
     nodes: BTreeMap<NodeId, Seen>,
     /// Tests break the rule on purpose, to see that the model notices.
     #[cfg(test)]
     pub(crate) break_exclusive: bool,
+    #[cfg(test)]
+    pub(crate) break_settled: bool,
 }
 
 impl RootLedger {
@@ -76,9 +113,13 @@ impl RootLedger {
             grants_from_ms: now_ms.saturating_add(lease_ms),
             caught_up: false,
             promises: BTreeMap::new(),
+            formers: BTreeMap::new(),
+            former_of: BTreeMap::new(),
             nodes: BTreeMap::new(),
             #[cfg(test)]
             break_exclusive: false,
+            #[cfg(test)]
+            break_settled: false,
         }
     }
 
@@ -88,10 +129,50 @@ impl RootLedger {
         RootLedger { grants_from_ms: now_ms, ..RootLedger::new(me, incarnation, lease_ms, now_ms) }
     }
 
+    /// What the process after this one must know. This one must not answer anybody any more.
+    pub fn note(&self, now_ms: u64) -> LedgerNote {
+        let lasting = self.promises.iter().filter(|(_, p)| p.until_ms > now_ms);
+        let noted = |(shard, p): (&ShardId, &Promise)| NotedPromise {
+            claim: Claim { shard: *shard, reign: p.reign },
+            node: p.node,
+            incarnation: p.incarnation,
+            left_ms: p.until_ms - now_ms,
+        };
+        LedgerNote { promises: lasting.map(noted).collect(), bound_ms: self.grants_from_ms.saturating_sub(now_ms) }
+    }
+
+    /// Goes on from what the process before this one has written at its end. However long ago that was, the
+    /// time that was left then is enough.
+    pub fn resume(&mut self, now_ms: u64, note: &LedgerNote) {
+        self.grants_from_ms = now_ms.saturating_add(note.bound_ms);
+        for noted in &note.promises {
+            let promise = Promise {
+                node: noted.node,
+                incarnation: noted.incarnation,
+                reign: noted.claim.reign,
+                until_ms: now_ms.saturating_add(noted.left_ms),
+            };
+            self.promises.insert(noted.claim.shard, promise);
+        }
+    }
+
     /// The root's map now shows every entry that was committed when this process started (a read
     /// barrier at the leader went through). To be called once; before it no promise is given.
-    pub fn note_caught_up(&mut self) {
+    pub fn note_caught_up(&mut self, map: &ClusterMap) {
         self.caught_up = true;
+        for shard in map.shards().values() {
+            let claim = Claim { shard: shard.id, reign: shard.reign };
+            let incarnation = shard.primary_incarnation;
+            let mut former = Former { claim, incarnation, is_settled: false, is_over: false };
+            if let Some(seen) = self.nodes.get(&shard.primary) {
+                if seen.heard {
+                    former.note(seen.incarnation, seen.claim, seen.status.active);
+                }
+                former.is_over |= seen.dead && seen.incarnation >= incarnation;
+            }
+            self.formers.insert(shard.id, former);
+            self.former_of.insert(shard.primary, shard.id);
+        }
     }
 
     /// Whether `note_caught_up` was called.
@@ -125,7 +206,14 @@ impl RootLedger {
         seen.alive_until_ms = lease_end;
         seen.heard = true;
         seen.dead = false;
+        seen.claim = beat.claim;
         seen.status = beat.status.clone();
+        if now_ms >= self.grants_from_ms {
+            self.formers.clear();
+            self.former_of.clear();
+        } else if let Some(former) = self.former_of.get(&beat.node).and_then(|shard| self.formers.get_mut(shard)) {
+            former.note(beat.incarnation, beat.claim, beat.status.active);
+        }
         // What it does not claim any more it gives back.
         let claimed = beat.claim.map(|c| c.shard);
         let mine = |p: &Promise| p.node == beat.node && p.incarnation == beat.incarnation;
@@ -172,7 +260,8 @@ impl RootLedger {
             return None;
         }
         let knows_restart = beat.holds_promise && beat.root_incarnation == self.incarnation;
-        if !self.caught_up || (now_ms < self.grants_from_ms && !knows_restart && !self.was_given_to(beat, claim)) {
+        let is_bound = now_ms < self.grants_from_ms && !self.is_free(claim);
+        if !self.caught_up || (is_bound && !knows_restart && !self.was_given_to(beat, claim)) {
             return None;
         }
         if let Some(other) = self.promises.get(&claim.shard) {
@@ -191,6 +280,23 @@ impl RootLedger {
     /// for anyone else: it may be renewed even in the first lease.
     fn was_given_to(&self, beat: &Heartbeat, claim: Claim) -> bool {
         self.promises.get(&claim.shard).is_some_and(|p| (p.node, p.incarnation) == (beat.node, beat.incarnation))
+    }
+
+    /// Nothing that the process before this one may have promised stands against this claim; see the head of this file.
+    fn is_free(&self, claim: Claim) -> bool {
+        self.formers.get(&claim.shard).is_some_and(|former| {
+            (former.is_settled || self.ignores_settled()) && (former.claim == claim || former.is_over)
+        })
+    }
+
+    #[cfg(test)]
+    fn ignores_settled(&self) -> bool {
+        self.break_settled
+    }
+
+    #[cfg(not(test))]
+    fn ignores_settled(&self) -> bool {
+        false
     }
 
     #[cfg(test)]
@@ -214,6 +320,9 @@ impl RootLedger {
         seen.incarnation = proof.incarnation;
         seen.dead = true;
         self.promises.retain(|_, p| p.node != proof.node || p.incarnation > proof.incarnation);
+        if let Some(former) = self.former_of.get(&proof.node).and_then(|shard| self.formers.get_mut(shard)) {
+            former.is_over |= former.incarnation <= proof.incarnation;
+        }
     }
 
     /// Whether this root has an unexpired promise to someone for the shard, and to whom.
@@ -277,7 +386,6 @@ impl RootLedger {
     /// Panics if the ledger breaks one of its rules.
     pub fn check_invariants(&self) {
         for promise in self.promises.values() {
-            assert!(self.caught_up, "a promise before catching up");
             let Some(seen) = self.nodes.get(&promise.node) else { continue };
             assert!(promise.incarnation <= seen.incarnation, "a promise to a process from the future");
             assert!(promise.reign > TopologyVersion::ZERO, "a promise without a reign");
@@ -293,6 +401,7 @@ impl Seen {
             alive_until_ms,
             heard: false,
             dead: false,
+            claim: None,
             status: NodeStatus::default(),
             reported: None,
         }

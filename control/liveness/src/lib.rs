@@ -19,11 +19,17 @@
 //!
 //! - (A) of an earlier reign is over: each root promises a shard to one process at a time, quorums
 //!   share a root, and a root grants only the reign that its own map shows. Roots of the new quorum
-//!   know the new reign, and a restarted root grants nothing before it has caught up.
+//!   know the new reign, and a restarted root grants nothing before it has caught up, nor what its
+//!   predecessor may have promised to somebody else (see `ledger`).
 //! - (B) of an earlier reign is over: the new primary is one of the replicas whose promise that
 //!   reign needs, because a promotion demands that a primary with an active lease has told it so
 //!   (`Told`). It activates only when its own promises have run out, never promises to an older
 //!   reign again, and has its map on disk before it activates, so that a restart does not forget.
+//! - A node that has become active counts as told by itself: earlier reigns are over, later ones find it
+//!   in their maps from the start. So a promotion leaves the former primary promotable (unless it has failed).
+//! - A replica that nobody told may be promoted only if a newer process of the present primary vouches: the
+//!   reign in the map ended with the process before it, and all earlier ones, active or not, needed the
+//!   promise of this node, which it does not give again (`PrimaryLease::vouches`).
 //! - The set of (B) shrinks only by committed entries after which the replica cannot be promoted until
 //!   it is told anew (`Node::promotable_since`).
 //! - Voters are exchanged through a phase in which both sets must agree (`RootSet::previous`), and a
@@ -44,7 +50,7 @@ pub use evidence::{Evidence, Verdict};
 pub use lease::{Lease, PrimaryLease, UNLIMITED};
 pub use ledger::RootLedger;
 pub use messages::{
-    Ack, BeatAck, Claim, Grant, Heartbeat, Lineage, NodeEvidence, NodeState, NodeStatus, PrimaryBeat, ProofOfDeath,
-    RootReport, Told,
+    Ack, BeatAck, Claim, Grant, Heartbeat, LedgerNote, Lineage, NodeEvidence, NodeState, NodeStatus, NotedPromise,
+    PrimaryBeat, ProofOfDeath, RootReport, Told,
 };
 pub use replica::ReplicaPromise;

@@ -51,7 +51,7 @@ impl Lineage {
 }
 
 /// What a node says about itself, for the ranking of candidates. Safety does not depend on it,
-/// except on `told`.
+/// except on `told`, `vouches` and `active`.
 #[derive(Clone, Eq, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct NodeStatus {
     /// Replication offset.
@@ -69,6 +69,10 @@ pub struct NodeStatus {
     pub told: Option<Told>,
     /// Milliseconds until it may activate a promotion (its promise to a primary that may be alive).
     pub promise_left_ms: u64,
+    /// See `PrimaryLease::vouches`.
+    pub vouches: Option<Claim>,
+    /// The reign in which the process has become active: all reigns before it are over.
+    pub active: Option<Claim>,
 }
 
 /// Node to root: every tenth of the lease or so, and at once after a change.
@@ -166,6 +170,28 @@ pub struct ProofOfDeath {
     pub node: NodeId,
     /// The process that is gone; all before it are too.
     pub incarnation: Incarnation,
+}
+
+/// The promises of a root that ends as planned, for the process after it. Valid for that one only.
+#[derive(Clone, Eq, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct LedgerNote {
+    /// Those that had not run out.
+    pub promises: Vec<NotedPromise>,
+    /// For so long it could not exclude that a process before it had given others.
+    pub bound_ms: u64,
+}
+
+/// One of them.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NotedPromise {
+    /// For what, in which reign.
+    pub claim: Claim,
+    /// To whom.
+    pub node: NodeId,
+    /// To which process.
+    pub incarnation: Incarnation,
+    /// For how long.
+    pub left_ms: u64,
 }
 
 /// What one root can say about one node.

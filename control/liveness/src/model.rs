@@ -9,8 +9,8 @@
 //! check notices.
 
 use crate::{
-    Ack, BeatAck, Heartbeat, Lease, NodeStatus, PrimaryBeat, PrimaryLease, ProofOfDeath, ReplicaPromise, RootLedger,
-    Told,
+    Ack, BeatAck, Heartbeat, Lease, LedgerNote, NodeStatus, PrimaryBeat, PrimaryLease, ProofOfDeath, ReplicaPromise,
+    RootLedger, Told,
 };
 use pando_root_state::{Command, JoinShard, NodeInfo, PromoteReason, Proposal, RequestId, RootState};
 use pando_topology::{ClusterId, ClusterMap, Incarnation, Node, NodeId, ShardId, SlotSet, TopologyVersion};
@@ -39,6 +39,12 @@ enum Break {
     WarmUp,
     /// Exchanges of roots are settled before the former ones know of them.
     Settle,
+    /// Restarted roots grant as soon as the reign that they found is over, whether or not it was ever active.
+    Settled,
+    /// Roots that ended as planned forget what they have promised, and do not know it.
+    Note,
+    /// A new process of a primary vouches before the promises of the one before it are over.
+    Vouch,
 }
 
 #[derive(Clone)]
@@ -90,6 +96,8 @@ struct Process {
     root_at: usize,
     barrier: usize,
     told_on_disk: Option<Told>,
+    /// Written at a planned end.
+    note: Option<LedgerNote>,
     /// When the root first showed a version of at least `.0`, in this process.
     applied: BTreeMap<TopologyVersion, u64>,
 }
@@ -145,13 +153,20 @@ impl World {
         let voters = (0..3).map(|n| (id(n), n as u64)).collect();
         world.commit(Command::SetRoots { voters, expect_since: TopologyVersion(0) });
         for n in 0..NODES {
-            let process = world.start(n, 1, 0, None);
+            let process = world.start(n, 1, 0, None, None);
             world.processes.push(process);
         }
         world
     }
 
-    fn start(&mut self, n: usize, incarnation: u64, at: usize, told: Option<Told>) -> Process {
+    fn start(
+        &mut self,
+        n: usize,
+        incarnation: u64,
+        at: usize,
+        told: Option<Told>,
+        note: Option<LedgerNote>,
+    ) -> Process {
         let clock = self.rng.below(1_000_000);
         let now = self.now + clock;
         let mut promise = ReplicaPromise::new(id(n), LEASE, now);
@@ -162,6 +177,10 @@ impl World {
             RootLedger::new(id(n), Incarnation(incarnation), LEASE, now)
         };
         ledger.break_exclusive = self.broken == Break::Exclusive;
+        ledger.break_settled = self.broken == Break::Settled;
+        if let Some(note) = &note {
+            ledger.resume(now, if self.broken == Break::Note { &LedgerNote { promises: Vec::new(), bound_ms: 0 } } else { note });
+        }
         // What a new root process has applied may be less than what the one before it had.
         let root_at = self.rng.below(self.history.len() as u64) as usize;
         let mut process = Process {
@@ -181,6 +200,7 @@ impl World {
             root_at,
             barrier: self.history.len() - 1,
             told_on_disk: told,
+            note: None,
             applied: BTreeMap::new(),
         };
         process.lease.on_map(&self.history[at]);
@@ -225,6 +245,10 @@ impl World {
         } else {
             p.lease.poll(now, &p.promise)
         };
+        if let Some(told) = p.lease.told_by_itself() {
+            p.promise.note_active(told);
+            p.told_on_disk = p.promise.told();
+        }
         let map = self.history[p.root_at].clone();
         let mut again: Vec<(usize, Ack)> = Vec::new();
         let ledger = &mut p.ledger;
@@ -286,7 +310,8 @@ impl World {
         let seq = p.lease.next_seq(now);
         let (version, roots_since) = p.lease.versions();
         let claim = p.lease.claim();
-        let status = NodeStatus { told: p.promise.told(), ..NodeStatus::default() };
+        let active = p.held.active.filter(|active| claim == Some(*active));
+        let status = NodeStatus { told: p.promise.told(), active, ..NodeStatus::default() };
         let beats = p.lease.beats(seq);
         let roots: Vec<_> = (0..NODES).map(|root| p.lease.root_link(now, &id(root))).collect();
         let (node, incarnation) = (p.id, Incarnation(p.incarnation));
@@ -350,7 +375,7 @@ impl World {
                 p.applied.entry(map.version()).or_insert(self.now);
             }
             if to >= p.barrier && !p.ledger.is_caught_up() {
-                p.ledger.note_caught_up();
+                p.ledger.note_caught_up(&self.history[to]);
             }
         }
     }
@@ -360,10 +385,17 @@ impl World {
         self.processes[n].held = Lease::default();
     }
 
+    /// A planned end: the root writes down what it has promised.
+    fn end(&mut self, n: usize) {
+        let p = &mut self.processes[n];
+        p.note = Some(p.ledger.note(self.now + p.clock));
+        self.crash(n);
+    }
+
     fn restart(&mut self, n: usize) {
         let p = &self.processes[n];
-        let (incarnation, disk, told) = (p.incarnation + 1, p.disk, p.told_on_disk);
-        self.processes[n] = self.start(n, incarnation, disk, told);
+        let (incarnation, disk, told, note) = (p.incarnation + 1, p.disk, p.told_on_disk, p.note.clone());
+        self.processes[n] = self.start(n, incarnation, disk, told, note);
     }
 
     fn faults(&mut self) {
@@ -371,6 +403,7 @@ impl World {
         match self.rng.below(60) {
             0 if self.processes[n].up => self.crash(n),
             1..=4 if !self.processes[n].up => self.restart(n),
+            12 if self.processes[n].up => self.end(n),
             5 if self.processes[n].up => {
                 self.processes[n].paused_until = self.now + self.rng.below(4 * LEASE);
             }
@@ -417,6 +450,18 @@ impl World {
         }
     }
 
+    /// What the present process of the shard's primary says of the reign in the roots' map.
+    fn vouched(&self) -> Option<TopologyVersion> {
+        let s = self.state.map().shard(&shard(0))?;
+        let p = &self.processes[number(&s.primary)];
+        let now = self.now + p.clock;
+        let vouched = match self.broken {
+            Break::Vouch => p.lease.vouches(now, &ReplicaPromise::first_ever(p.id, LEASE)),
+            _ => p.lease.vouches(now, &p.promise),
+        };
+        vouched.filter(|claim| claim.shard == s.id).map(|claim| claim.reign)
+    }
+
     fn confirm(&mut self) {
         let map = self.state.map();
         let Some(s) = map.shard(&shard(0)) else { return };
@@ -457,12 +502,14 @@ impl World {
                 if self.broken == Break::Told {
                     told_at = TopologyVersion(u64::MAX);
                 }
+                let vouched = self.vouched();
                 self.commit(Command::Promote {
                     shard: s.id,
                     to: node.id,
                     incarnation: node.incarnation,
                     expect_epoch: s.epoch,
                     told_at,
+                    vouched,
                     reason: PromoteReason::Failed,
                 });
             }

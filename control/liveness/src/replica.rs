@@ -76,10 +76,7 @@ impl ReplicaPromise {
             given.until_ms = until_ms;
             granted = Some(Grant { shard: beat.shard, reign: beat.reign, lease_ms: self.lease_ms });
             if let Some(version) = beat.told {
-                let told = Told { shard: beat.shard, version };
-                if self.told.is_none_or(|t| t.shard != told.shard || t.version < told.version) {
-                    self.told = Some(told);
-                }
+                self.note_told(Told { shard: beat.shard, version });
             }
         }
         Some(BeatAck {
@@ -89,6 +86,18 @@ impl ReplicaPromise {
             granted,
             version: map.version(),
         })
+    }
+
+    /// This node has itself become active: all earlier reigns are over, and every later one needs its promise from
+    /// the start. So it can follow its successor without having been told by it.
+    pub fn note_active(&mut self, told: Told) {
+        self.note_told(told);
+    }
+
+    fn note_told(&mut self, told: Told) {
+        if self.told.is_none_or(|t| t.shard != told.shard || t.version < told.version) {
+            self.told = Some(told);
+        }
     }
 
     /// Ends the promises to a process that is gone.

@@ -240,6 +240,9 @@ pub enum Command {
         /// Map version at which a primary of the shard, able to write, last told the replica that
         /// it needs its promise; zero if none ever did.
         told_at: TopologyVersion,
+        /// The reign for which a newer process of the present primary has vouched: then the replica
+        /// needs not have been told. See `pando_liveness`.
+        vouched: Option<TopologyVersion>,
         /// Why.
         reason: PromoteReason,
     },

@@ -27,8 +27,8 @@ pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
         Command::Chain { node, to } => chain(draft, node, to),
         Command::MoveReplica { node, from, to } => move_replica(draft, node, from, to),
         Command::Detach { node, shard } => detach(draft, node, *shard),
-        Command::Promote { shard, to, incarnation, expect_epoch, told_at, reason: _ } => {
-            promote(draft, shard, to, *incarnation, *expect_epoch, *told_at)
+        Command::Promote { shard, to, incarnation, expect_epoch, told_at, vouched, reason: _ } => {
+            promote(draft, shard, to, *incarnation, *expect_epoch, *told_at, *vouched)
         }
         Command::ConfirmPrimary { shard, node, incarnation, expect_epoch } => {
             confirm_primary(draft, shard, node, *incarnation, *expect_epoch)
@@ -304,6 +304,7 @@ fn promote(
     incarnation: Incarnation,
     epoch: u64,
     told_at: TopologyVersion,
+    vouched: Option<TopologyVersion>,
 ) -> Ruling {
     let shard = expect_epoch(draft, id, epoch)?;
     if !shard.replicas.contains(to) {
@@ -319,14 +320,17 @@ fn promote(
     // Whoever may still be writing must be known to need this replica's promise. The one who told it
     // does; so does everyone who reigned later, because their maps show it from the start; and
     // those who reigned earlier had lost their leases when the teller's began. Being newer than the
-    // present reign is not enough: the present primary may never have got its lease.
-    if node.promotable_since > told_at {
+    // present reign is not enough: the present primary may never have got its lease. The process that
+    // followed the present primary's knows better: see `vouched`.
+    let is_followed = draft.node(&shard.primary).is_some_and(|n| n.incarnation > shard.primary_incarnation);
+    let is_vouched = is_followed && vouched == Some(shard.reign);
+    if node.promotable_since > told_at && !is_vouched {
         return Err(format!("ERR No primary of shard {id} has told node {to} that it needs its promise"));
     }
     let (next, version) = (draft.next_epoch(), draft.version);
-    let mut former = None;
+    // The former primary can be promoted again as soon as it was told that it can, which may be long ago: the
+    // new one needs its promise from the start. If it has failed, the verdict has taken that away.
     draft.edit_shard(id, |s| {
-        former = Some(s.primary);
         for replica in &mut s.replicas {
             if replica == to {
                 *replica = s.primary;
@@ -337,9 +341,6 @@ fn promote(
         s.epoch = next;
         s.reign = version;
     });
-    if let Some(former) = former {
-        draft.edit_node(&former, |n| n.promotable_since = version);
-    }
     unchain(draft, to);
     draft.edit_node(to, |n| n.upstream = None);
     Ok(None)

@@ -38,6 +38,7 @@ fn promote(shard: u8, to: u8, expect_epoch: u64, told_at: u64) -> Command {
         incarnation: Incarnation(1),
         expect_epoch,
         told_at: TopologyVersion(told_at),
+        vouched: None,
         reason: PromoteReason::Failed,
     }
 }
@@ -192,6 +193,30 @@ fn promotions_are_guarded() {
     assert_eq!((shard.primary, shard.epoch, shard.reign), (id(3), 5, r.map().version()));
     assert_eq!(shard.replicas, [id(1)]);
     r.refused(confirm(1, 1, 1), &format!("ERR Shard {} is at epoch 5, not 1", sid(1)));
+    // Nobody has told the former primary anything since; it may follow by what it knew.
+    let joined = r.map().node(&id(1)).map(|n| n.promotable_since.get()).expect("node");
+    assert!(joined < told);
+    r.ok(promote(1, 1, 5, told));
+}
+
+#[test]
+fn a_newer_process_of_the_primary_vouches() {
+    let mut r = cluster();
+    let reign = r.map().shard(&sid(1)).map(|s| s.reign).expect("shard");
+    let vouched = |reign: TopologyVersion| Command::Promote {
+        shard: sid(1),
+        to: id(3),
+        incarnation: Incarnation(1),
+        expect_epoch: 1,
+        told_at: TopologyVersion(0),
+        vouched: Some(reign),
+        reason: PromoteReason::Restarted,
+    };
+    let text = format!("ERR No primary of shard {} has told node {} that it needs its promise", sid(1), id(3));
+    r.refused(vouched(reign), &text);
+    r.ok(register(1, 2)).refused(vouched(TopologyVersion(reign.0 + 1)), &text);
+    r.ok(vouched(reign));
+    assert_eq!(r.map().shard(&sid(1)).map(|s| s.primary), Some(id(3)));
 }
 
 #[test]

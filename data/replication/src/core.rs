@@ -34,6 +34,8 @@ pub(crate) struct Core {
     pub(crate) link_changes: watch::Sender<u64>,
     /// Held while a piece of the primary's stream is applied and relayed.
     pub(crate) applied: Mutex<Applied>,
+    /// The data are all of some moment of the history; not while an image is loaded, and not when one broke off.
+    pub(crate) complete: AtomicBool,
     /// Held while a full sync walks.
     pub(crate) walk: tokio::sync::Mutex<()>,
     pub(crate) counters: Counters,
@@ -76,6 +78,7 @@ impl Core {
             link_view: Mutex::new(None),
             link_changes: watch::channel(0).0,
             applied: Mutex::new(Applied::default()),
+            complete: AtomicBool::new(true),
             walk: tokio::sync::Mutex::new(()),
             counters: Counters::default(),
             last_getack: AtomicU64::new(u64::MAX),

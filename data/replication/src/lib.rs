@@ -125,6 +125,8 @@ impl Replication {
         let mut role = core.role.lock();
         let Some(link) = role.take() else { return };
         link.stop();
+        // Whatever it has is the data from here on.
+        core.complete.store(true, Ordering::Release);
         if core.feed() == Feed::Relay {
             core.shift_history(ReplId::random());
             core.log.set_feed(Feed::Own);
@@ -253,6 +255,8 @@ impl Replication {
             age: health.map_or(Duration::ZERO, |health| health.age),
             synced: health.is_none_or(|health| health.synced),
             loading: core.engine.is_loading(),
+            is_replica: link.is_some(),
+            complete: core.complete.load(Ordering::Acquire),
         }
     }
 

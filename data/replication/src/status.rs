@@ -138,4 +138,8 @@ pub struct DataPosition {
     /// See [`PrimaryLinkStatus::synced`]; true on a primary.
     pub synced: bool,
     pub loading: bool,
+    /// It follows a primary.
+    pub is_replica: bool,
+    /// The data are a whole copy of some moment of a history, this primary's or that of one before it.
+    pub complete: bool,
 }

@@ -69,7 +69,7 @@ fn pull(now_ms: u64, id: usize, hosts: &[Host], network: &Network, rng: &dyn Rng
         let state = source.plane.state();
         let role = state.view.as_ref().and_then(|(map, id)| map.role_of(id));
         let is_source = match role {
-            Some(Role::Primary) => true,
+            Some(Role::Primary) => state.has_data(),
             // A replica gives what it has while its own link is up.
             Some(Role::Replica) => upstream != shard.primary && state.link_up,
             None => false,
@@ -103,6 +103,8 @@ fn pull(now_ms: u64, id: usize, hosts: &[Host], network: &Network, rng: &dyn Rng
         let mut state = host.plane.state();
         state.loading_until_ms = Some(now_ms + 10 + rng.below(60));
         state.link_up = false;
+        // What it had goes when the copy begins.
+        state.holds = None;
         return;
     }
     let len = log.len() as u64;
@@ -111,5 +113,5 @@ fn pull(now_ms: u64, id: usize, hosts: &[Host], network: &Network, rng: &dyn Rng
     state.offset = len;
     state.link_up = true;
     state.loading_until_ms = None;
-    state.synced_reign = Some(shard.reign);
+    state.holds = Some(shard.id);
 }

@@ -74,7 +74,7 @@ impl World {
                 return Some(format!("host {name} shows slots without an owner"));
             }
             let shard = map.shard_of(me);
-            if shard.is_some_and(|shard| shard.primary != *me) && !(state.link_up && state.synced_reign.is_some()) {
+            if shard.is_some_and(|shard| shard.primary != *me) && !(state.link_up && state.has_data()) {
                 return Some(format!("host {name} does not follow its primary"));
             }
         }
@@ -131,7 +131,7 @@ impl World {
                 info.is_leader,
                 state.offset,
                 state.link_up,
-                state.synced_reign.is_some(),
+                state.has_data(),
             ));
         }
         text

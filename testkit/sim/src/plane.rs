@@ -22,8 +22,8 @@ pub struct PlaneState {
     pub paused_until_ms: u64,
     /// How many writes it has.
     pub offset: u64,
-    /// Replica: holds the history of this reign's primary.
-    pub synced_reign: Option<TopologyVersion>,
+    /// The shard whose data it has: pulled from a primary, or written. A process starts without.
+    pub holds: Option<ShardId>,
     /// Replica: the last pull worked.
     pub link_up: bool,
     /// Replica: how long the last pull that worked is ago.
@@ -50,6 +50,11 @@ impl PlaneState {
     pub fn shard(&self) -> Option<ShardId> {
         let (map, me) = self.view.as_ref()?;
         map.shard_of(me).map(|shard| shard.id)
+    }
+
+    /// It has the data of its shard, and replicas may take them.
+    pub fn has_data(&self) -> bool {
+        self.holds.is_some() && self.holds == self.shard()
     }
 }
 
@@ -166,7 +171,7 @@ impl DataPlane for FakePlane {
         state.view = Some((map, me));
         if state.shard() != former {
             // Another shard's data, of which nothing is here.
-            (state.synced_reign, state.link_up, state.loading_until_ms) = (None, false, None);
+            (state.link_up, state.loading_until_ms) = (false, None);
         }
     }
 
@@ -174,6 +179,10 @@ impl DataPlane for FakePlane {
         let mut state = self.state();
         state.lease_until_ms = until_boottime_ms;
         state.cluster_ok = cluster_ok;
+        if until_boottime_ms > 0 {
+            // By the word of the roots its data are those of the shard, even if there are none.
+            state.holds = state.shard();
+        }
     }
 
     fn status(&self) -> DataStatus {
@@ -181,7 +190,7 @@ impl DataPlane for FakePlane {
         DataStatus {
             offset: state.offset,
             link_up: state.link_up,
-            synced: state.synced_reign.is_some(),
+            synced: state.has_data(),
             loading: state.loading_until_ms.is_some(),
             data_age_ms: state.data_age_ms,
             ..DataStatus::default()
@@ -205,7 +214,9 @@ impl DataPlane for FakePlane {
         })
     }
 
-    fn pause_writes(&self, until_boottime_ms: Option<u64>) {
-        self.state().paused_until_ms = until_boottime_ms.unwrap_or(0);
+    fn pause_writes(&self, until_boottime_ms: Option<u64>) -> BoxFuture<'static, u64> {
+        let mut state = self.state();
+        state.paused_until_ms = until_boottime_ms.unwrap_or(0);
+        Box::pin(std::future::ready(state.offset))
     }
 }

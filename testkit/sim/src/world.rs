@@ -290,6 +290,16 @@ impl World {
         }
     }
 
+    /// Ends a process as planned: its agent is told and may take its time. False if it took too long.
+    pub fn end(&mut self, host: usize) -> bool {
+        let Some(handle) = self.handle(host) else { return true };
+        let mut ending = Box::pin(async move { handle.shutdown().await });
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let is_done = self.until(5_000, |_| ending.as_mut().poll(&mut context).is_ready());
+        self.kill(host);
+        is_done
+    }
+
     /// Starts a process where none runs, on a machine that is switched on if need be.
     pub fn restart(&mut self, host: usize) {
         if !self.hosts[host].has_process() {
@@ -307,6 +317,12 @@ impl World {
     /// Nothing gets from the one to the other.
     pub fn cut_oneway(&mut self, from: usize, to: usize) {
         self.network.cut(from, to);
+    }
+
+    /// Ends the cut between two hosts.
+    pub fn mend(&mut self, a: usize, b: usize) {
+        self.network.uncut(a, b);
+        self.network.uncut(b, a);
     }
 
     /// Cuts a host off from all others.

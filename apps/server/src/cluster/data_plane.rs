@@ -1,77 +1,45 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What the roots decide, made true for this node's data: roles, redirects, leases, whom to replicate from.
 //!
-//! Called by the agent on the cluster thread, in order. Nothing here waits: connecting and syncing happen on the
-//! replication runtime, and freeing on a background thread.
+//! Called by the agent on the cluster thread, in order. Nothing here waits: what must wait for commands that run (a change of
+//! role) is left to the thread of `role_thread`, connecting and syncing to the replication runtime, freeing to a background
+//! thread. A lease that ends ends at once; one that begins does so behind the change of role that it belongs to.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pando_agent::{DataPlane, DataStatus};
 use pando_env::BoxFuture;
 use pando_session::{ClusterView, PauseMode, PausePurpose, Role, boot_ms};
-use pando_topology::{ClusterMap, NodeId, ShardId, Slot};
-use tokio::sync::watch;
+use pando_topology::{ClusterMap, NodeId, Slot};
+use tokio::sync::{oneshot, watch};
 
+use super::role_thread::{Change, Following, RoleThread};
 use super::runtime::ClusterRuntime;
-
-/// How long clients of a new primary wait for its lease before they are told that it has none.
-const TAKEOVER_WAIT_MS: u64 = 1000;
 
 /// The engine and the replication of this process, as the agent sees them.
 pub struct ServerDataPlane {
     runtime: Arc<ClusterRuntime>,
-    /// What was last made true.
-    current: Mutex<Following>,
+    roles: RoleThread,
+    wanted: Mutex<Wanted>,
 }
 
-/// Whose data this node holds.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-enum Following {
-    /// Nothing was decided yet.
-    #[default]
-    Undecided,
-    /// Its own.
-    Itself,
-    /// Those of the node at this address: its primary, or the replica to which it is chained.
-    Upstream { node: NodeId, shard: ShardId, host: String, port: u16 },
+/// What the agent said last; some of it may still wait for the role thread.
+#[derive(Default)]
+struct Wanted {
+    view: Option<Arc<ClusterView>>,
+    following: Following,
 }
 
 impl ServerDataPlane {
-    pub fn new(runtime: Arc<ClusterRuntime>) -> Self {
-        Self { runtime, current: Mutex::new(Following::Undecided) }
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new(runtime: Arc<ClusterRuntime>) -> std::io::Result<Self> {
+        let roles = RoleThread::start(runtime.clone())?;
+        Ok(Self { runtime, roles, wanted: Mutex::default() })
     }
 
-    fn is_following(&self) -> bool {
-        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*current, Following::Upstream { .. })
-    }
-
-    fn follow(&self, next: Following) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current == next {
-            return;
-        }
-        let engine = self.runtime.engine();
-        let Some(server) = self.runtime.server() else { return };
-        match &next {
-            Following::Upstream { node, shard, host, port } => {
-                tracing::info!("Following node {node} at {host}:{port}");
-                engine.set_role(Role::Replica);
-                // Commands that were let in as a primary's have ended when every slot was free once.
-                drop(engine.keyspace.lock_all());
-                let keeps_copy = matches!(&*current, Following::Upstream { shard: former, .. } if former == shard);
-                server.replication.inner().follow(host, *port, keeps_copy);
-            }
-            Following::Itself => {
-                if matches!(*current, Following::Upstream { .. }) {
-                    tracing::info!("This node is a primary now, by decision of the roots");
-                    server.replication.promote();
-                }
-                engine.set_role(Role::Primary);
-            }
-            Following::Undecided => {}
-        }
-        *current = next;
+    fn wanted(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,42 +52,55 @@ fn following(view: &ClusterView) -> Following {
     }
 }
 
+fn lost_slots(old: Option<&ClusterView>, new: &ClusterView) -> Vec<Slot> {
+    let slots = |view: &ClusterView| view.map.shard_of(&view.me).map(|shard| shard.slots.clone());
+    match old {
+        Some(old) if slots(old) != slots(new) => {
+            Slot::all().filter(|&slot| old.shard_owns(slot) && !new.shard_owns(slot)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl DataPlane for ServerDataPlane {
     fn topology(&self, map: Arc<ClusterMap>, me: NodeId) {
         let engine = self.runtime.engine();
-        let old = engine.cluster.load_full();
         let view = Arc::new(ClusterView::new(map, me));
-        let becomes = following(&view);
-        if becomes == Following::Itself && self.is_following() {
-            // Before the map says that this node serves its slots: redirected clients come at once, and
-            // the lease is a few messages away.
-            engine.gate.pause(PausePurpose::Takeover, PauseMode::Write, boot_ms() + TAKEOVER_WAIT_MS);
-            self.follow(becomes);
-            engine.set_cluster(Some(Arc::clone(&view)));
-        } else {
-            engine.set_cluster(Some(Arc::clone(&view)));
-            self.follow(becomes);
-        }
-        if view.my_shard.is_none() || !view.is_primary {
-            engine.unpause_if_held(PausePurpose::Takeover);
-        }
-        let lost: Vec<Slot> = match &old {
-            Some(old) => Slot::all().filter(|&slot| old.shard_owns(slot) && !view.shard_owns(slot)).collect(),
-            None => Vec::new(),
+        let next = following(&view);
+        let mut wanted = self.wanted();
+        let lost = lost_slots(wanted.view.as_deref(), &view);
+        let role_changes = wanted.following != next;
+        let takes_over = role_changes && next == Following::Itself && wanted.following != Following::Undecided;
+        let keeps_copy = match (&wanted.following, &next) {
+            (Following::Upstream { shard: former, .. }, Following::Upstream { shard, .. }) => former == shard,
+            _ => false,
         };
-        if !lost.is_empty() {
-            engine.slots_lost(&lost);
+        wanted.view = Some(view.clone());
+        wanted.following = next.clone();
+        drop(wanted);
+        let following = role_changes.then(|| next.clone());
+        let mut change = Change { view: Some(view.clone()), following, lost, takes_over, keeps_copy };
+        if self.roles.is_idle() && !takes_over {
+            // What needs no waiting is true when this returns.
+            engine.set_cluster(change.view.take());
+            if role_changes {
+                engine.set_role(if next == Following::Itself { Role::Primary } else { Role::Replica });
+            }
+            if !view.is_primary {
+                engine.unpause_if_held(PausePurpose::Takeover);
+            }
+            engine.slots_lost(&std::mem::take(&mut change.lost));
+            if !role_changes || next == Following::Itself {
+                return;
+            }
         }
+        self.roles.change(change);
     }
 
     fn lease(&self, until_boottime_ms: u64, cluster_ok: bool) {
         let engine = self.runtime.engine();
-        let gate = &engine.gate;
-        gate.set_lease_until(until_boottime_ms);
-        if until_boottime_ms > boot_ms() {
-            engine.unpause_if_held(PausePurpose::Takeover);
-        }
-        if gate.cluster_ok() != cluster_ok {
+        self.roles.lease(until_boottime_ms);
+        if engine.gate.cluster_ok() != cluster_ok {
             tracing::info!("Cluster state changed: {}", if cluster_ok { "ok" } else { "fail" });
             engine.set_cluster_ok(cluster_ok);
         }
@@ -127,16 +108,28 @@ impl DataPlane for ServerDataPlane {
 
     fn status(&self) -> DataStatus {
         let Some(server) = self.runtime.server() else { return DataStatus::default() };
+        // Asked first: while nothing waits, the link is that of the shard that the map shows.
+        let is_idle = self.roles.is_idle();
         let position = server.replication.inner().position();
+        let shard = self.wanted().view.as_ref().and_then(|view| view.my_shard);
+        if position.is_replica && position.synced && is_idle {
+            self.runtime.set_holds(shard);
+        }
+        // The data that it had before it began to follow its present primary are a copy, too, of an earlier moment.
+        let has_copy = position.complete && shard.is_some() && self.runtime.holds() == shard;
         DataStatus {
             replid: *position.replid.as_bytes(),
             replid2: (*position.replid2.0.as_bytes(), position.replid2.1),
             offset: position.offset,
             link_up: position.link_up,
             data_age_ms: position.age.as_millis() as u64,
-            synced: position.synced,
+            synced: has_copy,
             loading: position.loading,
         }
+    }
+
+    fn publish(&self, channel: &[u8], message: &[u8], sharded: bool) {
+        self.runtime.engine().deliver(channel, message, sharded);
     }
 
     fn link_changes(&self) -> watch::Receiver<u64> {
@@ -144,10 +137,6 @@ impl DataPlane for ServerDataPlane {
             Some(server) => server.replication.inner().link_changes(),
             None => watch::channel(0).1,
         }
-    }
-
-    fn publish(&self, channel: &[u8], message: &[u8], sharded: bool) {
-        self.runtime.engine().deliver(channel, message, sharded);
     }
 
     fn reached(&self, offset: u64) -> BoxFuture<'static, ()> {
@@ -160,15 +149,33 @@ impl DataPlane for ServerDataPlane {
         })
     }
 
-    fn pause_writes(&self, until_boottime_ms: Option<u64>) {
-        let engine = self.runtime.engine();
-        match until_boottime_ms {
-            Some(until) => {
-                engine.gate.pause(PausePurpose::Failover, PauseMode::Write, until);
+    fn pause_writes(&self, until_boottime_ms: Option<u64>) -> BoxFuture<'static, u64> {
+        let engine = self.runtime.engine().clone();
+        let Some(until) = until_boottime_ms else {
+            engine.unpause(PausePurpose::Failover);
+            return Box::pin(std::future::ready(0));
+        };
+        engine.gate.pause(PausePurpose::Failover, PauseMode::Write, until);
+        let (done, end) = oneshot::channel();
+        if let Some(server) = self.runtime.server() {
+            let runtime = server.replication.runtime().handle().clone();
+            runtime.spawn_blocking(move || {
                 // Writes that were let in before the pause have ended when every slot was free once.
                 drop(engine.keyspace.lock_all());
-            }
-            None => engine.unpause(PausePurpose::Failover),
+                done.send(server.replication.inner().offset()).ok();
+            });
         }
+        Box::pin(async move {
+            match end.await {
+                Ok(offset) => offset,
+                // The server is gone.
+                Err(_) => std::future::pending().await,
+            }
+        })
     }
+}
+
+/// Whether a primary's lease of this length is worth anything now.
+pub(super) fn is_valid(until_boottime_ms: u64) -> bool {
+    until_boottime_ms > boot_ms()
 }

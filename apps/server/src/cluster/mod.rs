@@ -8,6 +8,7 @@ mod data_plane;
 mod explain;
 mod explain_text;
 mod prepared;
+mod role_thread;
 pub mod runtime;
 mod scan;
 mod show;
@@ -36,7 +37,7 @@ pub fn start(server: &Arc<Server>, values: &Values) -> Result<(), AgentError> {
     engine.gate.set_lease_until(0);
     engine.gate.set_cluster_ok(false);
     let runtime = ClusterRuntime::new(server);
-    let data_plane = Arc::new(ServerDataPlane::new(Arc::clone(&runtime)));
+    let data_plane = Arc::new(ServerDataPlane::new(Arc::clone(&runtime)).map_err(AgentError::Thread)?);
     let agent = Agent::start_on_own_thread(config::agent_config(values), data_plane, Env::real())?;
     let publisher = agent.clone();
     let hook = move |channel: &[u8], message: &[u8], sharded: bool| {

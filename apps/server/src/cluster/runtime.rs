@@ -6,6 +6,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use pando_agent::AgentHandle;
 use pando_session::{Engine, Message};
+use pando_topology::ShardId;
+use parking_lot::Mutex;
 
 use super::prepared::Prepared;
 use super::show::Moment;
@@ -19,6 +21,8 @@ pub struct ClusterRuntime {
     agent: OnceLock<AgentHandle>,
     tickets: AtomicU64,
     prepared: Prepared,
+    /// See [`Self::holds`].
+    holds: Mutex<Option<ShardId>>,
 }
 
 /// The cluster runtime of the server that this engine belongs to, in cluster mode.
@@ -35,6 +39,7 @@ impl ClusterRuntime {
             agent: OnceLock::new(),
             tickets: AtomicU64::new(1),
             prepared: Prepared::default(),
+            holds: Mutex::new(None),
         })
     }
 
@@ -78,6 +83,24 @@ impl ClusterRuntime {
     /// Answers that are made once for many clients.
     pub fn prepared(&self) -> &Prepared {
         &self.prepared
+    }
+
+    /// The shard whose data this process has: it has followed a primary of the shard to the end of a sync, or written
+    /// for it. None after a start without data.
+    pub fn holds(&self) -> Option<ShardId> {
+        *self.holds.lock()
+    }
+
+    /// See [`Self::holds`].
+    pub fn set_holds(&self, shard: Option<ShardId>) {
+        *self.holds.lock() = shard;
+    }
+
+    /// Whether replicas may take this node's data for those of its shard. A primary that has restarted has to wait
+    /// for the roots: a replica may have more than it.
+    pub fn may_serve_replicas(&self) -> bool {
+        let view = self.engine.cluster.load();
+        view.as_ref().is_some_and(|view| !view.is_primary || self.holds() == view.my_shard)
     }
 
     /// Sends a message to a worker.

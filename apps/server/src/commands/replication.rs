@@ -202,6 +202,9 @@ fn psync(cx: &mut SessionCx<'_>, args: Args<'_>) -> Result<Next, CommandError> {
     {
         return Err(CommandError::text("NOMASTERLINK Can't SYNC while not connected with my master"));
     }
+    if server.cluster.get().is_some_and(|cluster| !cluster.may_serve_replicas()) {
+        return Err(CommandError::text("NOMASTERLINK Can't SYNC before the roots have confirmed this primary"));
+    }
     tracing::info!("Replica {} asks for synchronization", cx.session.shared.addr);
     let request: Vec<Vec<u8>> = args.iter().map(|arg| arg.to_vec()).collect();
     ReplicaHello::default().with_request(&request).map_err(CommandError::format)?;

@@ -2,9 +2,10 @@
 //! Scripts for the model: states that random faults rarely reach, one for each rule that guards them.
 //! Each is played with the rule, and then without it, which must show two writers.
 
+use crate::ProofOfDeath;
 use super::{Break, LEASE, NODES, STEP, World, id, shard};
 use pando_root_state::{Command, PromoteReason};
-use pando_topology::TopologyVersion;
+use pando_topology::{Incarnation, TopologyVersion};
 
 /// The replica of every script; it is no root.
 const REPLICA: usize = 3;
@@ -31,7 +32,7 @@ impl World {
         p.lease.on_map(&self.history[last]);
         p.lease.note_durable(self.history[last].version());
         if !p.ledger.is_caught_up() {
-            p.ledger.note_caught_up();
+            p.ledger.note_caught_up(&self.history[last]);
         }
         self.poll(n);
     }
@@ -61,23 +62,29 @@ impl World {
         }
     }
 
-    /// The commit of a promotion, by what the replica can show; whether it was not refused.
-    fn promote(&mut self) -> bool {
+    fn promote_to(&mut self, n: usize, told_at: TopologyVersion) -> bool {
         let Some(s) = self.state.map().shard(&shard(0)).cloned() else { return false };
-        let Some(node) = self.state.map().node(&id(REPLICA)).cloned() else { return false };
-        let told = self.processes[REPLICA].told_on_disk.filter(|told| told.shard == s.id);
-        let told_at = match self.broken {
-            Break::Told => TopologyVersion(u64::MAX),
-            _ => told.map_or(TopologyVersion(0), |told| told.version),
-        };
+        let Some(node) = self.state.map().node(&id(n)).cloned() else { return false };
         self.commit(Command::Promote {
             shard: s.id,
             to: node.id,
             incarnation: node.incarnation,
             expect_epoch: s.epoch,
             told_at,
+            vouched: self.vouched(),
             reason: PromoteReason::Failed,
         })
+    }
+
+    /// The commit of a promotion, by what the replica can show; whether it was not refused.
+    fn promote(&mut self) -> bool {
+        let Some(s) = self.state.map().shard(&shard(0)).cloned() else { return false };
+        let told = self.processes[REPLICA].told_on_disk.filter(|told| told.shard == s.id);
+        let told_at = match self.broken {
+            Break::Told => TopologyVersion(u64::MAX),
+            _ => told.map_or(TopologyVersion(0), |told| told.version),
+        };
+        self.promote_to(REPLICA, told_at)
     }
 }
 
@@ -150,6 +157,115 @@ fn promoted_behind_the_back_of_former_roots(broken: Break) -> Result<(), String>
     Ok(())
 }
 
+/// The same, but the roots end as planned and know what they have promised.
+fn promoted_by_roots_with_a_note(broken: Break) -> Result<(), String> {
+    let mut world = World::scripted(broken, true);
+    world.cut_off(0, &[REPLICA]);
+    world.play(2 * LEASE)?;
+    world.cut_off(0, &[1, 2, 4]);
+    for root in [1, 2] {
+        world.end(root);
+        world.restart(root);
+        world.register(root);
+    }
+    assert!(world.promote());
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(2 * LEASE)?;
+    assert_eq!(world.writers(), [REPLICA]);
+    Ok(())
+}
+
+/// Node 0 writes by the promises of two roots that forget them. Before they are back, node 4 has become primary and
+/// died; after that the replica does. What the roots find in the map is over, but what was before it is not.
+fn promoted_after_a_reign_that_never_was(broken: Break) -> Result<(), String> {
+    let mut world = World::scripted(broken, true);
+    assert!(world.commit(Command::Replicate { node: id(4), of: id(0) }));
+    (0..NODES).for_each(|n| world.teach(n));
+    world.play(LEASE)?;
+    world.cut_off(0, &[REPLICA, 4]);
+    world.play(2 * LEASE)?;
+    assert_eq!(world.writers(), [0]);
+    world.cut_off(0, &[1, 2]);
+    let told_at = |world: &World, n: usize| world.processes[n].told_on_disk.map(|told| told.version).expect("told");
+    let told = told_at(&world, 4);
+    assert!(world.promote_to(4, told));
+    world.crash(4);
+    for root in [1, 2] {
+        world.crash(root);
+        world.restart(root);
+        world.register(root);
+        world.teach(root);
+    }
+    world.restart(4);
+    world.register(4);
+    world.teach(4);
+    world.play(25)?;
+    let told = told_at(&world, REPLICA);
+    assert!(world.promote_to(REPLICA, told));
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(4 * LEASE)?;
+    assert_eq!(world.writers(), [REPLICA]);
+    Ok(())
+}
+
+/// A root that has restarted grants at once what can have been promised to nobody else any more: to the reign that
+/// was active all the time, and to the one after it when that is over.
+#[test]
+fn restarted_roots_do_not_wait_for_what_is_over() {
+    let mut world = World::scripted(Break::Nothing, true);
+    for root in [1, 2] {
+        world.crash(root);
+        world.restart(root);
+        world.register(root);
+        world.teach(root);
+    }
+    world.play(40).expect("safe");
+    let until = |world: &World, n: usize| world.processes[n].held.roots_until_ms.saturating_sub(world.now + world.processes[n].clock);
+    assert!(until(&world, 0) > LEASE / 2, "the primary's promises are renewed");
+    world.crash(0);
+    for witness in [1, 2, REPLICA] {
+        let proof = ProofOfDeath { node: id(0), incarnation: Incarnation(1) };
+        let w = &mut world.processes[witness];
+        w.ledger.on_proof_of_death(world.now + w.clock, proof);
+        w.promise.on_proof_of_death(proof);
+    }
+    assert!(world.promote());
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(40).expect("safe");
+    assert_eq!(world.writers(), [REPLICA]);
+}
+
+/// Node 4 is promoted while node 0 is cut off and writes by its promise, and restarts before it can activate. A
+/// replica that node 0 has never heard of is promoted after it.
+fn promoted_by_a_word_too_early(broken: Break) -> Result<(), String> {
+    let mut world = World::scripted(broken, false);
+    assert!(world.commit(Command::Replicate { node: id(4), of: id(0) }));
+    (0..NODES).for_each(|n| world.teach(n));
+    world.play(LEASE)?;
+    world.cut_off(0, &[1, 2, 3]);
+    world.play(2 * LEASE)?;
+    assert_eq!(world.writers(), [0]);
+    assert!(world.commit(Command::Replicate { node: id(REPLICA), of: id(0) }));
+    let told_at = world.processes[4].told_on_disk.map(|told| told.version).expect("node 0 has told it");
+    assert!(world.promote_to(4, told_at));
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(STEP)?;
+    world.crash(4);
+    world.restart(4);
+    world.register(4);
+    world.teach(4);
+    let is_early = world.promote();
+    assert_eq!(is_early, broken == Break::Vouch);
+    if !is_early {
+        world.play(2 * LEASE)?;
+        assert!(world.promote(), "it vouches now");
+    }
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(4 * LEASE)?;
+    assert_eq!(world.writers(), [REPLICA]);
+    Ok(())
+}
+
 /// The script is safe with all rules and shows two writers without this one.
 fn check(broken: Break, script: fn(Break) -> Result<(), String>) {
     assert_eq!(script(Break::Nothing), Ok(()));
@@ -175,4 +291,19 @@ fn activations_against_ones_own_promise_are_noticed() {
 #[test]
 fn roots_that_forget_what_they_promised_are_noticed() {
     check(Break::WarmUp, promoted_by_forgetful_roots);
+}
+
+#[test]
+fn roots_that_lose_their_notes_are_noticed() {
+    check(Break::Note, promoted_by_roots_with_a_note);
+}
+
+#[test]
+fn grants_after_a_reign_that_never_was_are_noticed() {
+    check(Break::Settled, promoted_after_a_reign_that_never_was);
+}
+
+#[test]
+fn words_for_an_unfinished_past_are_noticed() {
+    check(Break::Vouch, promoted_by_a_word_too_early);
 }

@@ -81,9 +81,11 @@ impl<'a> Image<'a> {
     /// The log stands where the image ends: serve it.
     pub(super) fn finish(mut self) {
         self.complete = true;
+        self.core.complete.store(true, Ordering::Release);
     }
 
     fn drop_old_data(&self) {
+        self.core.complete.store(false, Ordering::Release);
         {
             let _applied = self.core.applied.lock();
             self.core.engine.with_all_locked(&mut || {

@@ -152,6 +152,17 @@ impl Network {
         self.state().held.insert((from, to));
     }
 
+    /// Ends one cut.
+    pub fn uncut(&self, from: HostId, to: HostId) {
+        self.with(|state| {
+            state.cuts.remove(&(from, to));
+            let keys: Vec<ConnKey> = state.conns.keys().copied().collect();
+            for key in keys {
+                state.confirm(key);
+            }
+        });
+    }
+
     /// Ends all cuts and holds.
     pub fn heal(&self) {
         self.with(|state| {
