@@ -35,6 +35,7 @@ use crate::net::{self, ConnId, Door, Events, LinkKind};
 use crate::node_state::{NodeState, StateFile};
 use crate::reach::Reach;
 use crate::root_side::RootSide;
+use crate::seek::Book;
 
 /// A state to be written, and who waits for it.
 pub(crate) type Store = (NodeState, Option<oneshot::Sender<std::io::Result<()>>>);
@@ -65,6 +66,7 @@ pub(crate) struct Driver {
     pub absorbing: Arc<()>,
     pub reach: Reach,
     pub readers: Readers,
+    pub book: Book,
     pub counters: Counters,
     pub store: mpsc::UnboundedSender<Store>,
     pub view: watch::Sender<View>,
@@ -116,6 +118,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         host: state.host.clone(),
         voter: None,
         map: map.clone(),
+        book: Default::default(),
         contacts: state.contacts.clone(),
         leader: None,
         group: None,
@@ -139,6 +142,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         absorbing: Arc::new(()),
         reach: Reach::default(),
         readers: Readers::default(),
+        book: Book::default(),
         counters: Counters::default(),
         listener: None,
         env,
@@ -247,6 +251,7 @@ impl Driver {
             Event::Reached { node, incarnation, address } => {
                 self.reach.note_reached(node, incarnation, &address);
             }
+            Event::Found { node, incarnation, address } => self.on_found(node, incarnation, address),
             Event::RootsChanged => self.on_roots_changed(),
             Event::Decided => self.on_decided(),
             Event::GroupOpened(reopened) => self.on_group_opened(reopened).await,
@@ -267,6 +272,7 @@ impl Driver {
         self.on_node_tick();
         self.on_root_tick();
         self.look_at_peers();
+        self.seek_roots();
         self.links.reset_silent((self.config.lease_ms / 2).max(500));
         self.update_info();
     }
@@ -448,6 +454,7 @@ impl Driver {
             host: self.state.host.clone(),
             voter: self.group.as_ref().map(Group::voter),
             map: self.map.clone(),
+            book: self.book.snapshot(),
             contacts: self.state.contacts.clone(),
             leader: self.leader(),
             group: self.group.clone(),

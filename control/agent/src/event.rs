@@ -35,6 +35,8 @@ pub(crate) enum Event {
     Probed { node: NodeId, incarnation: Incarnation, is_dead: bool },
     /// A process answered at its announced address.
     Reached { node: NodeId, incarnation: Incarnation, address: Address },
+    /// This process of a node answers at an address that was asked on the chance.
+    Found { node: NodeId, incarnation: Incarnation, address: Address },
     /// The root group of this node has applied entries, or its leader changed.
     RootsChanged,
     /// A batch of decisions was proposed; whatever came of it, the next may be made.

@@ -3,6 +3,7 @@
 //! proposal through whichever root leads, and the way to ask the driver for a change. Flows run as
 //! tasks beside the driver and own no state. `requests` and `joining` build on it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,8 @@ pub(crate) struct View {
     /// This node's id in the root group, if it may become a root.
     pub voter: Option<u64>,
     pub map: Arc<ClusterMap>,
+    /// Addresses of nodes that are newer than those in the map.
+    pub book: Arc<BTreeMap<NodeId, Address>>,
     /// Where roots were last seen, for a node without a map.
     pub contacts: Vec<Contact>,
     /// The leading root, if known.
@@ -60,9 +63,18 @@ impl View {
         let known: Vec<Contact> = self
             .map
             .voters()
-            .map(|(_, node)| Contact { node: node.id, host: node.host.clone(), cluster_port: node.cluster_port })
+            .filter_map(|(_, node)| {
+                let Address { host, port } = self.address(&node.id)?;
+                Some(Contact { node: node.id, host, cluster_port: port })
+            })
             .collect();
         if known.is_empty() { self.contacts.clone() } else { known }
+    }
+
+    /// Where a node's cluster port is.
+    pub fn address(&self, node: &NodeId) -> Option<Address> {
+        let known = || self.map.node(node).map(|n| Address { host: n.host.clone(), port: n.cluster_port });
+        self.book.get(node).cloned().or_else(known)
     }
 
     /// This node as the map has it.

@@ -121,8 +121,10 @@ impl Driver {
             return;
         }
         let old = std::mem::replace(&mut self.map, map);
+        self.book.prune(&self.map);
         let claim = self.node.lease.claim();
         self.node.lease.on_map(&self.map);
+        self.note_superseded(&old);
         let has_lost_reign = claim.is_some() && self.node.lease.claim() != claim;
         if has_lost_reign {
             // Stop writing before anybody can learn from this node that it has stopped.
@@ -154,6 +156,20 @@ impl Driver {
         }
     }
 
+    /// Says why this process does not write any more, if a newer one of the same node is there.
+    fn note_superseded(&self, old: &ClusterMap) {
+        let (me, mine) = (self.me(), self.state.incarnation);
+        let newer = |map: &ClusterMap| map.node(&me).filter(|node| node.incarnation > mine).cloned();
+        if let Some(node) = newer(&self.map).filter(|_| newer(old).is_none()) {
+            tracing::error!(
+                "another process of this node ({me}) has started at {}:{}: its files were copied, or two processes use them. \
+                 This one stops writing for good; end it",
+                node.host,
+                node.port
+            );
+        }
+    }
+
     /// Forgotten, or reset: becomes an island when the roots can do without it.
     fn leave_when_let_go(&self) {
         let flow = self.flow();
@@ -181,8 +197,8 @@ impl Driver {
         let identity = self.identity();
         let mut roots = BTreeMap::new();
         for id in self.map.roots().members() {
-            if let Some(node) = self.map.node(&id) {
-                roots.insert(id, Address { host: node.host.clone(), port: node.cluster_port });
+            if let Some(address) = self.address_of(&id) {
+                roots.insert(id, address);
             }
         }
         if self.map.nodes().is_empty() {
@@ -429,6 +445,9 @@ impl Driver {
     }
 
     fn address_of(&self, node: &NodeId) -> Option<Address> {
+        if let Some(address) = self.book.address(node) {
+            return Some(address.clone());
+        }
         let node = self.map.node(node).filter(|node| !node.host.is_empty())?;
         Some(Address { host: node.host.clone(), port: node.cluster_port })
     }

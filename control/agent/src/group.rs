@@ -61,9 +61,8 @@ impl Group {
         }
         let (view, node, clock) = (config.view, config.identity.node, config.env.clock.clone());
         raft.resolver = Some(Arc::new(move |node: &NodeId| {
-            let view = view.borrow();
-            let node = view.map.node(node).filter(|node| !node.host.is_empty())?;
-            Some((node.host.clone(), node.cluster_port))
+            let address = view.borrow().address(node).filter(|address| !address.host.is_empty())?;
+            Some((address.host, address.port))
         }));
         match Raft::start(raft, &config.env).await {
             Ok(raft) => Ok(Self { raft, node, clock }),

@@ -193,7 +193,7 @@ impl Flow {
 }
 
 /// `host:port` with the client port; the cluster port is 10000 above.
-fn parse_root(text: &str) -> Option<Address> {
+pub(crate) fn parse_root(text: &str) -> Option<Address> {
     let (host, port) = text.rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();

@@ -24,6 +24,7 @@ mod reach;
 mod repair;
 mod requests;
 mod root_side;
+mod seek;
 mod voters;
 
 use std::sync::Arc;

@@ -61,6 +61,7 @@ pub struct PrimaryLease {
     reign: Option<Reign>,
     /// The reign of the process before this one, as long as the map shows no later one.
     former: Option<Claim>,
+    is_superseded: bool,
     /// The last reign that was given up; never claimed again.
     resigned: TopologyVersion,
     /// Per root: the process that promised, and until when.
@@ -83,6 +84,7 @@ impl PrimaryLease {
             roots: RootSet::default(),
             reign: None,
             former: None,
+            is_superseded: false,
             resigned: TopologyVersion::ZERO,
             root_promises: BTreeMap::new(),
             root_incarnations: BTreeMap::new(),
@@ -99,6 +101,13 @@ impl PrimaryLease {
         }
         self.version = map.version();
         self.roots = map.roots().clone();
+        if map.node(&self.me).is_some_and(|node| node.incarnation > self.incarnation) {
+            // Two processes of one node: somebody has copied its files. The newer one is the node.
+            self.is_superseded = true;
+            self.former = None;
+            self.end_reign();
+            return;
+        }
         let former = map.shard_of(&self.me).filter(|s| s.primary == self.me && s.primary_incarnation < self.incarnation);
         self.former = former.map(|shard| Claim { shard: shard.id, reign: shard.reign });
         let mine = map
@@ -117,6 +126,11 @@ impl PrimaryLease {
             let could_be_promoted = |id: &&NodeId| map.node(id).is_some_and(|n| !n.failed);
             reign.needed = shard.replicas.iter().filter(could_be_promoted).copied().collect();
         }
+    }
+
+    /// The map names a newer process of this node: this one gets no lease any more.
+    pub fn is_superseded(&self) -> bool {
+        self.is_superseded
     }
 
     /// A map of this version is on disk and would be found after a restart.

@@ -179,7 +179,8 @@ impl World {
         ledger.break_exclusive = self.broken == Break::Exclusive;
         ledger.break_settled = self.broken == Break::Settled;
         if let Some(note) = &note {
-            ledger.resume(now, if self.broken == Break::Note { &LedgerNote { promises: Vec::new(), bound_ms: 0 } } else { note });
+            let lost = LedgerNote { promises: Vec::new(), bound_ms: 0 };
+            ledger.resume(now, if self.broken == Break::Note { &lost } else { note });
         }
         // What a new root process has applied may be less than what the one before it had.
         let root_at = self.rng.below(self.history.len() as u64) as usize;
@@ -403,7 +404,7 @@ impl World {
         match self.rng.below(60) {
             0 if self.processes[n].up => self.crash(n),
             1..=4 if !self.processes[n].up => self.restart(n),
-            12 if self.processes[n].up => self.end(n),
+            12 if self.processes[n].up && self.rng.one_in(3) => self.end(n),
             5 if self.processes[n].up => {
                 self.processes[n].paused_until = self.now + self.rng.below(4 * LEASE);
             }

@@ -67,7 +67,8 @@ impl ReplicaPromise {
         given.incarnation = beat.incarnation;
         given.seq = beat.seq;
         let known = map.shard(&beat.shard);
-        let stale = known.is_some_and(|s| {
+        let is_superseded = map.node(&beat.node).is_some_and(|node| node.incarnation > beat.incarnation);
+        let stale = is_superseded || known.is_some_and(|s| {
             s.reign > beat.reign
                 || (s.reign == beat.reign && (s.primary, s.primary_incarnation) != (beat.node, beat.incarnation))
         });

@@ -12,7 +12,7 @@ use pando_topology::Slot;
 const LAG: u64 = 40;
 
 fn slot(shard: usize) -> Slot {
-    pando_sim::world::share(shard, 3).first().expect("a share has slots")
+    pando_sim::forming::share(shard, 3).first().expect("a share has slots")
 }
 
 /// Host n and host n + 3 are a shard; the roots are hosts 0 to 2.
