@@ -192,12 +192,17 @@ impl Flow {
     }
 }
 
-/// `host:port` with the client port; the cluster port is 10000 above.
+/// `host:port` with the client port; the cluster port is 10000 above, or behind an `@`.
 pub(crate) fn parse_root(text: &str) -> Option<Address> {
+    let (text, cluster_port) = match text.split_once('@') {
+        Some((text, port)) => (text, Some(port.parse().ok()?)),
+        None => (text, None),
+    };
     let (host, port) = text.rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Some(Address { host, port: port.checked_add(10000)? })
+    let port = cluster_port.or_else(|| port.checked_add(10000))?;
+    Some(Address { host, port })
 }
 
 #[cfg(test)]
@@ -212,6 +217,8 @@ mod tests {
         };
         check("10.0.0.1:6379", Some(("10.0.0.1", 16379)));
         check("[::1]:6379", Some(("::1", 16379)));
+        check("10.0.0.1:6379@7000", Some(("10.0.0.1", 7000)));
+        check("10.0.0.1:6379@x", None);
         check("host", None);
         check("host:65000", None);
     }

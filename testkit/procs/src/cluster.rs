@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pando_resp::decode::Value;
 
-use crate::client::{Client, info_field};
+use crate::client::info_field;
 use crate::node::{Node, Software};
 use crate::peers;
 use crate::wait::eventually;
@@ -91,7 +91,7 @@ impl Cluster {
     pub fn wait_ok(&self, limit: Duration) -> Result<(), String> {
         eventually(limit, "cluster ok", || {
             for node in &self.nodes {
-                let mut client = Client::connect(node.port).map_err(|error| error.to_string())?;
+                let mut client = node.connect().map_err(|error| error.to_string())?;
                 let info = client.text(&["CLUSTER", "INFO"]).map_err(|error| error.to_string())?;
                 let ok = info_field(&info, "cluster_state").as_deref() == Some("ok")
                     && info_field(&info, "cluster_slots_assigned").as_deref() == Some("16384")
@@ -115,7 +115,7 @@ impl Cluster {
     /// # Errors
     /// As the connection says.
     pub fn lines(&self, node: usize) -> Result<Vec<NodeLine>, String> {
-        let mut client = Client::connect(self.nodes[node].port).map_err(|error| error.to_string())?;
+        let mut client = self.nodes[node].connect().map_err(|error| error.to_string())?;
         let text = client.text(&["CLUSTER", "NODES"]).map_err(|error| error.to_string())?;
         if text.starts_with('-') {
             return Err(text);
@@ -134,7 +134,7 @@ impl Cluster {
     /// As the connection says.
     pub fn owner_port(&self, node: usize, key: &str) -> Result<u16, String> {
         let port = self.nodes[node].port;
-        let mut client = Client::connect(port).map_err(|error| error.to_string())?;
+        let mut client = self.nodes[node].connect().map_err(|error| error.to_string())?;
         match client.call(&["GET", key]).map_err(|error| error.to_string())? {
             Value::Error(text) => {
                 let target = text.strip_prefix("MOVED ").and_then(|rest| rest.rsplit(':').next()?.parse().ok());

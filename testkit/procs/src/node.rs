@@ -26,8 +26,11 @@ pub struct Node {
     pub software: Software,
     pub port: u16,
     pub dir: PathBuf,
+    /// The address that it is bound to.
+    pub host: String,
     child: Child,
-    args: Vec<String>,
+    /// What it is started with, besides port, directory and address.
+    pub args: Vec<String>,
     stopped: bool,
 }
 
@@ -89,8 +92,9 @@ impl Node {
     /// When the process cannot be started.
     pub fn launch(software: Software, port: u16, dir: PathBuf, args: &[&str]) -> Result<Self, String> {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let child = spawn(software, port, &dir, &args)?;
-        Ok(Self { software, port, dir, child, args, stopped: false })
+        let host = "127.0.0.1".to_owned();
+        let child = spawn(software, &host, port, &dir, &args)?;
+        Ok(Self { software, port, dir, host, child, args, stopped: false })
     }
 
     /// Waits until it answers PING.
@@ -98,12 +102,13 @@ impl Node {
     /// # Errors
     /// The end of its log, when it does not within 20 seconds.
     pub fn wait_ready(&mut self) -> Result<(), String> {
-        let port = self.port;
+        let addr = self.addr();
         eventually(Duration::from_secs(20), "server start", || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("ended with {status}"));
             }
-            let mut client = Client::connect(port).map_err(|error| error.to_string())?;
+            let client = Client::connect_addr(addr, Duration::from_secs(10));
+            let mut client = client.map_err(|error| error.to_string())?;
             let reply = client.text(&["PING"]).map_err(|error| error.to_string())?;
             let up = reply == "PONG" || reply.starts_with("-NOAUTH");
             if up { Ok(()) } else { Err(reply) }
@@ -111,12 +116,37 @@ impl Node {
         .map_err(|error| format!("{error}\n{}", self.log_tail()))
     }
 
+    /// Where its clients connect.
+    pub fn addr(&self) -> std::net::SocketAddr {
+        let ip = self.host.parse().unwrap_or(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+        std::net::SocketAddr::new(ip, self.port)
+    }
+
+    /// A new connection to this node, if it accepts one.
+    ///
+    /// # Errors
+    /// As the socket says.
+    pub fn connect(&self) -> std::io::Result<Client> {
+        Client::connect_addr(self.addr(), Duration::from_secs(10))
+    }
+
+    /// Starts the process again at another address, as when it is scheduled elsewhere; does not wait for its answer.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn move_to(&mut self, host: &str, port: u16) -> Result<(), String> {
+        self.kill();
+        host.clone_into(&mut self.host);
+        self.port = port;
+        self.restart_without_wait()
+    }
+
     /// A new connection to this node.
     ///
     /// # Panics
     /// When the node does not accept it.
     pub fn client(&self) -> Client {
-        Client::connect(self.port).unwrap_or_else(|error| panic!("port {}: {error}\n{}", self.port, self.log_tail()))
+        self.connect().unwrap_or_else(|error| panic!("port {}: {error}\n{}", self.port, self.log_tail()))
     }
 
     /// The process id.
@@ -175,7 +205,7 @@ impl Node {
     /// When it cannot be started.
     pub fn restart_without_wait(&mut self) -> Result<(), String> {
         self.kill();
-        self.child = spawn(self.software, self.port, &self.dir, &self.args)?;
+        self.child = spawn(self.software, &self.host, self.port, &self.dir, &self.args)?;
         Ok(())
     }
 
@@ -216,7 +246,7 @@ impl Node {
     }
 }
 
-fn spawn(software: Software, port: u16, dir: &PathBuf, args: &[String]) -> Result<Child, String> {
+fn spawn(software: Software, host: &str, port: u16, dir: &PathBuf, args: &[String]) -> Result<Child, String> {
     let program = match software {
         Software::Pando => peers::pando(),
         Software::Valkey => peers::require_peer("valkey-server"),
@@ -227,7 +257,7 @@ fn spawn(software: Software, port: u16, dir: &PathBuf, args: &[String]) -> Resul
         command.arg("server");
     }
     command.args(["--port", &port.to_string(), "--dir"]).arg(dir);
-    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(["--bind", host, "--save", "", "--appendonly", "no"]);
     command.args(args);
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("server.log"));
     let log = log.map_err(|error| error.to_string())?;
