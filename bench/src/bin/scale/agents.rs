@@ -108,7 +108,9 @@ impl DataPlane for Plane {
 
     fn publish(&self, _channel: &[u8], _message: &[u8], _sharded: bool) {}
 
-    fn pause_writes(&self, _until_boottime_ms: Option<u64>) {}
+    fn pause_writes(&self, _until_boottime_ms: Option<u64>) -> pando_env::BoxFuture<'static, u64> {
+        Box::pin(std::future::ready(1000))
+    }
 
     fn reached(&self, _offset: u64) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
