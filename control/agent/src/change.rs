@@ -305,6 +305,13 @@ impl Flow {
             if view.identity.cluster != cluster || view.joining {
                 return;
             }
+            // A member that has to learn its address asks a root how it sees it.
+            let is_member = view.map.nodes().len() > 1;
+            if view.host.is_empty() && is_member && self.learn_own_host(&view).await.is_none() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+            let view = self.view();
             let info = self.node_info(&view);
             match view.myself() {
                 Some(node)

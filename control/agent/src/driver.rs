@@ -92,6 +92,9 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     state.begin_incarnation(env.clock.unix_ms());
     if !config.host.is_empty() {
         state.host = config.host.clone();
+    } else if !state.host.is_empty() && !is_own_address(&env, &state.host).await {
+        tracing::info!(host = state.host, "this machine has not the address any more that this node had");
+        state.host.clear();
     }
     // Durable before anybody hears of the new incarnation.
     file.store(&state).await.map_err(in_file)?;
@@ -165,6 +168,14 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     tokio::spawn(async move { while changes.changed().await.is_ok() && events.send(Event::LinkToPrimary).is_ok() {} });
     tokio::spawn(driver.run(received, asked));
     Ok(AgentHandle { asks, info })
+}
+
+/// A learned address belongs to the machine that it was learned on; this may be another one. When in doubt it is.
+async fn is_own_address(env: &Env, host: &str) -> bool {
+    match env.net.listen(host, 0).await {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::AddrNotAvailable,
+    }
 }
 
 impl Driver {

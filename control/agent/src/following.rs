@@ -296,7 +296,18 @@ impl Driver {
         self.update_lease();
     }
 
+    /// A process that the map does not have yet can be found by its word alone.
+    fn tell_address(&mut self, root: NodeId) {
+        let mine = self.state.incarnation;
+        let is_unknown = self.map.node(&self.me()).is_some_and(|node| node.incarnation < mine);
+        if is_unknown && !self.state.host.is_empty() {
+            let message = Message::At { host: self.state.host.clone(), port: self.config.cluster_port };
+            self.links.send((LinkKind::Root, root), &message, &mut self.counters);
+        }
+    }
+
     pub fn on_root_link_up(&mut self, root: NodeId) {
+        self.tell_address(root);
         let has = (!self.map.nodes().is_empty()).then(|| self.map.version());
         self.links.send((LinkKind::Root, root), &Message::Subscribe(has), &mut self.counters);
         self.send_heartbeats();
@@ -321,6 +332,7 @@ impl Driver {
             | Message::Subscribe(_)
             | Message::Evidence(_)
             | Message::PrimaryBeat(_)
+            | Message::At { .. }
             | Message::Publish { .. } => {}
         }
     }
@@ -406,6 +418,10 @@ impl Driver {
                 }
             }
             Message::Subscribe(has) => self.subscribe(id, conn, has),
+            Message::At { host, port } => {
+                let (node, incarnation) = (conn.peer().node, conn.peer().incarnation);
+                self.on_found(node, incarnation, Address { host, port });
+            }
             Message::Evidence(report) => self.on_report(report),
             Message::PrimaryBeat(beat) => {
                 let now = self.env.clock.now_ms();

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::api::Answer;
 use crate::event::Change;
-use crate::flow::{Flow, ProposeError, own_node};
+use crate::flow::{Flow, ProposeError, View, own_node};
 use crate::net::{self, Address};
 use crate::node_state::{JoinIntent, random_u128};
 
@@ -57,6 +57,17 @@ impl Flow {
             // Random, so that two nodes that meet each other at once do not stay in step.
             tokio::time::sleep(Duration::from_millis(20 + self.env.rng.below(60))).await;
         }
+    }
+
+    /// Asks the roots in turn by which address they see this node; that is its own from then on.
+    pub async fn learn_own_host(&self, view: &View) -> Option<()> {
+        for root in view.roots().into_iter().filter(|root| root.node != view.identity.node) {
+            let address = Address { host: root.host, port: root.cluster_port };
+            if self.ask_island(&address).await.is_ok() && !self.view().host.is_empty() {
+                return Some(());
+            }
+        }
+        None
     }
 
     async fn ask_island(&self, address: &Address) -> Result<Island, String> {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Finds roots whose addresses in the map are wrong, because several of them came back elsewhere at once and so
-//! nobody could commit their new ones: the names in `cluster-roots` are resolved and asked again. What answers as a
-//! newer process of a node is that node, until the map knows better. A node alone needs none of this: it registers its
-//! address with the roots, and all others learn it from the map.
+//! Finds nodes whose addresses in the map are wrong, because they came back elsewhere and the roots that could commit
+//! that have yet to find each other. A process that the map does not have tells every root that it reaches where it is
+//! (`Message::At`); and while no majority of the roots answers, the names in `cluster-roots` are resolved and asked
+//! again. What answers as a newer process of a node is that node, until the map knows better.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -172,6 +172,14 @@ pub enum Message {
         /// `SPUBLISH`.
         sharded: bool,
     },
+    /// Node to root: the process at this end can be reached there. It has not registered yet, and perhaps no root
+    /// can commit that before others find this one.
+    At {
+        /// Announced host.
+        host: String,
+        /// Cluster port.
+        port: u16,
+    },
 }
 
 impl Message {
@@ -186,6 +194,7 @@ impl Message {
             Message::PrimaryBeat(_) => "primary_ping",
             Message::BeatAck(_) => "primary_pong",
             Message::Publish { .. } => "publish",
+            Message::At { .. } => "meet",
         }
     }
 }

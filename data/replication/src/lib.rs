@@ -245,6 +245,7 @@ impl Replication {
         let core = &self.core;
         let history = core.history();
         let link = core.link_view.lock().clone();
+        let is_replica = link.is_some();
         let health = link.map(|link| link.health());
         DataPosition {
             replid: history.replid,
@@ -255,7 +256,7 @@ impl Replication {
             age: health.map_or(Duration::ZERO, |health| health.age),
             synced: health.is_none_or(|health| health.synced),
             loading: core.engine.is_loading(),
-            is_replica: link.is_some(),
+            is_replica,
             complete: core.complete.load(Ordering::Acquire),
         }
     }

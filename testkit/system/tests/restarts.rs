@@ -287,8 +287,11 @@ fn the_older_of_two_processes_of_one_node_stops_writing() {
         if reply.starts_with('-') { Ok(()) } else { Err(reply) }
     })
     .expect("the older one stops");
-    let log = std::fs::read_to_string(old.dir.join("server.log")).expect("log");
-    assert!(log.contains("another process of this node"), "{log}");
+    eventually(LIMIT, "it says why", || {
+        let log = std::fs::read_to_string(old.dir.join("server.log")).map_err(|error| error.to_string())?;
+        if log.contains("another process of this node") { Ok(()) } else { Err(log) }
+    })
+    .expect("it says why");
     // The shard is served again, by the replica that has the data.
     eventually(LIMIT, "served", || {
         let mut client = Client::connect(parts.data.nodes[3].port).map_err(|error| error.to_string())?;
