@@ -129,8 +129,7 @@ impl Look<'_> {
         let own = &heard.status;
         let is_registered = primary.incarnation > shard.primary_incarnation && heard.incarnation == primary.incarnation;
         // Offsets of another history say nothing.
-        let is_better =
-            |copy: &Candidate| !own.synced || copy.lineage.id != own.lineage.id || copy.offset > own.offset;
+        let is_better = |copy: &Candidate| !own.synced || copy.lineage.id != own.lineage.id || copy.offset > own.offset;
         let Some(best) = copies(now_ms, map, evidence, shard, policy).into_iter().find(is_better) else {
             if !is_registered {
                 return ShardVerdict::Nothing;
@@ -173,12 +172,7 @@ pub fn abandoned(map: &ClusterMap, evidence: &Evidence, now_ms: u64, shard: &Sha
     if has_data { Vec::new() } else { unheard(now_ms, map, evidence, shard) }
 }
 
-fn promotion(
-    shard: &Shard,
-    candidate: &Candidate,
-    reason: PromoteReason,
-    vouched: Option<TopologyVersion>,
-) -> Command {
+fn promotion(shard: &Shard, candidate: &Candidate, reason: PromoteReason, vouched: Option<TopologyVersion>) -> Command {
     Command::Promote {
         shard: shard.id,
         to: candidate.node,

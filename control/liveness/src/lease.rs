@@ -108,7 +108,8 @@ impl PrimaryLease {
             self.end_reign();
             return;
         }
-        let former = map.shard_of(&self.me).filter(|s| s.primary == self.me && s.primary_incarnation < self.incarnation);
+        let former =
+            map.shard_of(&self.me).filter(|s| s.primary == self.me && s.primary_incarnation < self.incarnation);
         self.former = former.map(|shard| Claim { shard: shard.id, reign: shard.reign });
         let mine = map
             .shard_of(&self.me)

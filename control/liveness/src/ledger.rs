@@ -24,7 +24,8 @@
 //! - to a later one, when that reign has said so and is over: it claims nothing any more, or is dead.
 
 use crate::messages::{
-    Ack, Claim, Grant, Heartbeat, LedgerNote, NodeEvidence, NodeState, NodeStatus, NotedPromise, ProofOfDeath, RootReport,
+    Ack, Claim, Grant, Heartbeat, LedgerNote, NodeEvidence, NodeState, NodeStatus, NotedPromise, ProofOfDeath,
+    RootReport,
 };
 use pando_topology::{ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
 use std::collections::BTreeMap;

@@ -68,10 +68,11 @@ impl ReplicaPromise {
         given.seq = beat.seq;
         let known = map.shard(&beat.shard);
         let is_superseded = map.node(&beat.node).is_some_and(|node| node.incarnation > beat.incarnation);
-        let stale = is_superseded || known.is_some_and(|s| {
-            s.reign > beat.reign
-                || (s.reign == beat.reign && (s.primary, s.primary_incarnation) != (beat.node, beat.incarnation))
-        });
+        let stale = is_superseded
+            || known.is_some_and(|s| {
+                s.reign > beat.reign
+                    || (s.reign == beat.reign && (s.primary, s.primary_incarnation) != (beat.node, beat.incarnation))
+            });
         let mut granted = None;
         if !stale && !beat.released && beat.node != self.me {
             given.until_ms = until_ms;

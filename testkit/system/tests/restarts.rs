@@ -93,9 +93,8 @@ fn a_long_command_holds_up_no_heartbeat_and_is_not_acknowledged_by_a_former_prim
     let mut number = 0u64;
     while took < Duration::from_secs(3) {
         for _ in 0..20 {
-            let words: Vec<String> = (0..5000u64)
-                .map(|n| format!("{:016x}", (number + n).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-                .collect();
+            let words: Vec<String> =
+                (0..5000u64).map(|n| format!("{:016x}", (number + n).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
             number += 5000;
             let mut args = vec!["RPUSH", &list];
             args.extend(words.iter().map(String::as_str));

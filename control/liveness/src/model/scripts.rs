@@ -2,8 +2,8 @@
 //! Scripts for the model: states that random faults rarely reach, one for each rule that guards them.
 //! Each is played with the rule, and then without it, which must show two writers.
 
-use crate::ProofOfDeath;
 use super::{Break, LEASE, NODES, STEP, World, id, shard};
+use crate::ProofOfDeath;
 use pando_root_state::{Command, PromoteReason};
 use pando_topology::{Incarnation, TopologyVersion};
 
@@ -220,7 +220,9 @@ fn restarted_roots_do_not_wait_for_what_is_over() {
         world.teach(root);
     }
     world.play(40).expect("safe");
-    let until = |world: &World, n: usize| world.processes[n].held.roots_until_ms.saturating_sub(world.now + world.processes[n].clock);
+    let until = |world: &World, n: usize| {
+        world.processes[n].held.roots_until_ms.saturating_sub(world.now + world.processes[n].clock)
+    };
     assert!(until(&world, 0) > LEASE / 2, "the primary's promises are renewed");
     world.crash(0);
     for witness in [1, 2, REPLICA] {
