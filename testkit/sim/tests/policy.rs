@@ -41,7 +41,7 @@ fn must(world: &mut World, limit_ms: u64, what: &str, test: impl FnMut(&World) -
 
 fn follows(world: &World, host: usize) -> bool {
     let state = world.plane(host).state();
-    state.link_up && state.synced_reign.is_some()
+    state.link_up && state.has_data()
 }
 
 fn whole_again(world: &mut World) {

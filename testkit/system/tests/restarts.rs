@@ -86,13 +86,13 @@ fn one_that_dies_right_after_its_promotion_is_followed_by_the_one_before() {
 fn a_long_command_holds_up_no_heartbeat_and_is_not_acknowledged_by_a_former_primary() {
     let cluster = Cluster::create(6, 1, Creator::PandoCluster, &["--cluster-node-timeout", "1000"]).expect("cluster");
     let (slow, key, heir) = shard(&cluster);
-    let mut client = cluster.nodes[slow].client();
+    let mut client = Client::connect_addr(cluster.nodes[slow].addr(), Duration::from_secs(120)).expect("client");
     let (list, to) = (format!("{{{key}}}list"), format!("{{{key}}}to"));
     // Long enough: a few leases.
     let mut took = Duration::ZERO;
     let mut number = 0u64;
     while took < Duration::from_secs(3) {
-        for _ in 0..20 {
+        for _ in 0..10 {
             let words: Vec<String> =
                 (0..5000u64).map(|n| format!("{:016x}", (number + n).wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
             number += 5000;
