@@ -5,20 +5,20 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 
-/// A text that is not 40 hex digits.
+/// A text that is not an id: 40 hex digits (64 of a [`NodeKey`]).
 #[derive(Debug, Clone, Copy, Eq, PartialEq, thiserror::Error)]
 #[error("an id is 40 hex digits")]
 pub struct ParseIdError;
 
-fn parse_hex(text: &str) -> Result<[u8; 20], ParseIdError> {
+fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], ParseIdError> {
     fn digit(byte: u8) -> Result<u8, ParseIdError> {
         (byte as char).to_digit(16).map(|d| d as u8).ok_or(ParseIdError)
     }
     let text = text.as_bytes();
-    if text.len() != 40 {
+    if text.len() != 2 * N {
         return Err(ParseIdError);
     }
-    let mut bytes = [0; 20];
+    let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
         *byte = digit(pair[0])? << 4 | digit(pair[1])?;
     }
@@ -26,21 +26,21 @@ fn parse_hex(text: &str) -> Result<[u8; 20], ParseIdError> {
 }
 
 /// Accepts what both kinds of format produce: hex text, raw bytes, or a sequence of numbers.
-struct IdVisitor;
+struct IdVisitor<const N: usize>;
 
-impl<'de> de::Visitor<'de> for IdVisitor {
-    type Value = [u8; 20];
+impl<'de, const N: usize> de::Visitor<'de> for IdVisitor<N> {
+    type Value = [u8; N];
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an id of 20 bytes or 40 hex digits")
+        write!(f, "an id of {N} bytes or {} hex digits", 2 * N)
     }
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<[u8; 20], E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<[u8; N], E> {
         parse_hex(text).map_err(E::custom)
     }
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; 20], E> {
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
         bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
     }
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<[u8; 20], A::Error> {
-        let mut bytes = [0; 20];
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<[u8; N], A::Error> {
+        let mut bytes = [0; N];
         for (at, byte) in bytes.iter_mut().enumerate() {
             *byte = seq.next_element()?.ok_or_else(|| de::Error::invalid_length(at, &self))?;
         }
@@ -49,30 +49,30 @@ impl<'de> de::Visitor<'de> for IdVisitor {
 }
 
 macro_rules! id {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($(#[$doc:meta])* $name:ident, $len:literal) => {
         $(#[$doc])*
         #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
-        pub struct $name([u8; 20]);
+        pub struct $name([u8; $len]);
 
         impl $name {
             /// The id made of these bytes; for a new id the caller hands in random ones.
-            pub const fn from_bytes(bytes: [u8; 20]) -> Self {
+            pub const fn from_bytes(bytes: [u8; $len]) -> Self {
                 Self(bytes)
             }
             /// The id made of random bytes, drawn with `fill` (no randomness of its own here).
             pub fn random(fill: impl FnOnce(&mut [u8])) -> Self {
-                let mut bytes = [0; 20];
+                let mut bytes = [0; $len];
                 fill(&mut bytes);
                 Self(bytes)
             }
-            /// The 20 bytes.
-            pub const fn as_bytes(&self) -> &[u8; 20] {
+            /// The bytes.
+            pub const fn as_bytes(&self) -> &[u8; $len] {
                 &self.0
             }
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut text = [0u8; 40];
+                let mut text = [0u8; 2 * $len];
                 for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
                     pair[0] = b"0123456789abcdef"[usize::from(byte >> 4)];
                     pair[1] = b"0123456789abcdef"[usize::from(byte & 15)];
@@ -106,15 +106,19 @@ macro_rules! id {
 
 id! {
     /// Identity of a node; survives restarts, never reused.
-    NodeId
+    NodeId, 20
 }
 id! {
     /// Identity of a shard (a primary with its replicas); survives changes of its primary.
-    ShardId
+    ShardId, 20
 }
 id! {
     /// Identity of a cluster; drawn when its first root starts it.
-    ClusterId
+    ClusterId, 20
+}
+id! {
+    /// Public half of the key by which a node proves that it is the one with its id (Ed25519).
+    NodeKey, 32
 }
 
 macro_rules! counter {

@@ -18,7 +18,7 @@ mod slot_set;
 mod tests;
 
 pub use delta::{Change, Delta, DeltaError, changes_between};
-pub use id::{ClusterId, Incarnation, NodeId, ParseIdError, ShardId, TopologyVersion};
+pub use id::{ClusterId, Incarnation, NodeId, NodeKey, ParseIdError, ShardId, TopologyVersion};
 pub use map::{ClusterMap, MapError, MapParts, Role, RootSet};
 pub use node::{Node, NodeFlag, Shard};
 pub use shared::SharedMap;

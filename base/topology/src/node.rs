@@ -2,7 +2,7 @@
 //! A node and a shard as the roots agree on them. Plain data; the rules that keep them consistent
 //! with each other are checked by `ClusterMap`, and who may change them how is control/root-state.
 
-use crate::id::{Incarnation, NodeId, ShardId, TopologyVersion};
+use crate::id::{Incarnation, NodeId, NodeKey, ShardId, TopologyVersion};
 use crate::slot_set::SlotSet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -12,6 +12,8 @@ use std::fmt;
 pub struct Node {
     /// Who it is; survives restarts.
     pub id: NodeId,
+    /// The key by which it proves who it is, as of its join; `None` if it has shown none.
+    pub key: Option<NodeKey>,
     /// Address for clients and nodes (an IP, normally).
     pub host: String,
     /// Announced host name, or empty.
@@ -60,6 +62,7 @@ impl Node {
     pub fn new(id: NodeId, host: impl Into<String>, port: u16) -> Node {
         Node {
             id,
+            key: None,
             host: host.into(),
             hostname: String::new(),
             port,

@@ -384,6 +384,9 @@ pub enum AgentError {
     /// The root group's log or snapshot cannot be used.
     #[error("root group: {0}")]
     Raft(String),
+    /// The secret in the state file cannot be used.
+    #[error("the node's key: {0}")]
+    Credential(String),
     /// The runtime or its thread could not be created.
     #[error("cluster thread: {0}")]
     Thread(std::io::Error),

@@ -179,6 +179,7 @@ impl Driver {
             identity: self.identity(),
             lease_ms: self.config.lease_ms,
             view: self.view.subscribe(),
+            keyring: self.conn_config.keyring.clone(),
             is_only_voter: !self.can_be_replaced_as_root(),
         }
     }
@@ -232,8 +233,11 @@ impl Flow {
         for _ in 0..200 {
             let view = self.view();
             let Some(group) = &view.group else { return };
-            // The only voter of a cluster that has other nodes stays until one of them has taken over.
-            if !group.status().voters.contains(&group.voter()) || view.map.nodes().is_empty() {
+            let status = group.status();
+            // The only voter of a cluster that has other nodes stays until one of them has taken over. A leader that
+            // has voted itself out stays until the others know: until then they need its vote.
+            let is_telling = status.is_leader && status.members_since > status.last_applied;
+            if (!status.voters.contains(&group.voter()) && !is_telling) || view.map.nodes().is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -251,12 +255,12 @@ impl Flow {
             }
             if let Some(group) = &view.group {
                 let me = view.identity.node;
-                let node = own_node(&self.config, &view.identity, view.host.clone(), view.voter);
+                let node = own_node(&self.config, &view, view.voter);
                 let voter = group.voter();
                 let shard = node.is_data.then(|| JoinShard { id: shard, epoch: 0, slots: Default::default() });
                 let batch = Command::Batch(vec![
                     Command::Init { cluster_id: cluster },
-                    Command::Join { node, shard },
+                    Command::Join { node: Box::new(node), shard },
                     Command::SetRoots { voters: BTreeMap::from([(me, voter)]), expect_since: Default::default() },
                     Command::SetRootCount { count: self.config.root_count as u8 },
                 ]);

@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use pando_env::{BoxFuture, Env};
 use pando_liveness::LedgerNote;
-use pando_topology::{ClusterMap, Role};
+use pando_topology::{ClusterMap, NodeId, NodeKey, Role};
 use pando_wire::messages::{Call, Contact, Island, Reply};
-use pando_wire::{Conn, ConnConfig, Header, Identity};
+use pando_wire::{Conn, ConnConfig, Credential, Header, Identity, Keyring};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -45,6 +45,8 @@ pub(crate) struct Driver {
     pub env: Env,
     pub config: Arc<AgentConfig>,
     pub conn_config: ConnConfig,
+    /// By which this node proves who it is.
+    pub key: NodeKey,
     pub plane: Arc<dyn DataPlane>,
     pub file: StateFile,
     pub state: NodeState,
@@ -113,11 +115,12 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         Some(map) if map.cluster_id() == state.cluster => map.clone(),
         _ => Arc::new(ClusterMap::empty(state.cluster)),
     };
-    let conn_config = net::conn_config(config.lease_ms);
+    let credential = Credential::from_secret(&state.secret).map_err(AgentError::Credential)?;
     let config = Arc::new(config);
     let view = View {
         identity,
         config: config.clone(),
+        key: credential.key(),
         host: state.host.clone(),
         voter: None,
         map: map.clone(),
@@ -130,7 +133,11 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         bound_until_ms: 0,
         is_backed: false,
     };
-    let (view, _) = watch::channel(view);
+    let (view, seen) = watch::channel(view);
+    let key_of = move |node: &NodeId| seen.borrow().map.node(node).and_then(|node| node.key);
+    let keyring = Keyring { own: Arc::new(credential), key_of: Arc::new(key_of) };
+    let key = keyring.own.key();
+    let conn_config = net::conn_config(config.lease_ms, keyring);
     let (door, door_seen) = watch::channel(Door { identity, raft: None });
     let info = Arc::new(Mutex::new(AgentInfo::default()));
     let mut driver = Driver {
@@ -151,6 +158,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         env,
         config,
         conn_config,
+        key,
         plane,
         file,
         state,
@@ -162,8 +170,13 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         info: info.clone(),
     };
     driver.begin().await?;
-    driver.listener =
-        Some(tokio::spawn(net::listen(listener, door_seen, driver.conn_config.clone(), driver.events.clone())));
+    driver.listener = Some(tokio::spawn(net::listen(
+        driver.env.clone(),
+        listener,
+        door_seen,
+        driver.conn_config.clone(),
+        driver.events.clone(),
+    )));
     let (mut changes, events) = (driver.plane.link_changes(), driver.events.clone());
     tokio::spawn(async move { while changes.changed().await.is_ok() && events.send(Event::LinkToPrimary).is_ok() {} });
     tokio::spawn(driver.run(received, asked));
@@ -191,6 +204,7 @@ impl Driver {
             config: self.config.clone(),
             events: self.events.clone(),
             view: self.view.subscribe(),
+            conn_config: self.conn_config.clone(),
         }
     }
 
@@ -265,7 +279,7 @@ impl Driver {
             Event::Found { node, incarnation, address } => self.on_found(node, incarnation, address),
             Event::RootsChanged => self.on_roots_changed(),
             Event::Decided => self.on_decided(),
-            Event::GroupOpened(reopened) => self.on_group_opened(reopened).await,
+            Event::GroupOpened(reopened) => self.on_group_opened(*reopened).await,
             Event::LinkToPrimary => self.send_heartbeats(),
             Event::VotersChecked(checked) => self.on_voters_checked(checked),
             Event::CaughtUp => self.on_caught_up(),
@@ -462,6 +476,7 @@ impl Driver {
         let view = View {
             identity,
             config: self.config.clone(),
+            key: self.key,
             host: self.state.host.clone(),
             voter: self.group.as_ref().map(Group::voter),
             map: self.map.clone(),

@@ -46,7 +46,7 @@ pub(crate) enum Event {
     /// The state file has this version of the map.
     Stored(TopologyVersion),
     /// The member of the root group that had stopped was started again, or could not be.
-    GroupOpened(Reopened),
+    GroupOpened(Box<Reopened>),
     /// See `DataPlane::link_changes`.
     LinkToPrimary,
     /// The voters were looked after; the next look may begin.

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use pando_env::Env;
 use pando_root_state::{Command, NodeInfo, Outcome, Proposal, RequestId};
-use pando_topology::{ClusterId, ClusterMap, Node, NodeId, TopologyVersion};
-use pando_wire::Identity;
+use pando_topology::{ClusterId, ClusterMap, Node, NodeId, NodeKey, TopologyVersion};
 use pando_wire::messages::{Call, Contact, Reply};
+use pando_wire::{ConnConfig, Identity};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -34,6 +34,8 @@ pub(crate) struct View {
     pub identity: Identity,
     /// The configuration in force; what flows were started with may be older.
     pub config: Arc<AgentConfig>,
+    /// By which this node proves who it is.
+    pub key: NodeKey,
     /// Announced address; empty until learned.
     pub host: String,
     /// This node's id in the root group, if it may become a root.
@@ -90,6 +92,8 @@ pub(crate) struct Flow {
     pub config: Arc<AgentConfig>,
     pub events: Events,
     pub view: watch::Receiver<View>,
+    /// Limits, and the keys.
+    pub conn_config: ConnConfig,
 }
 
 /// Why a proposal came to nothing.
@@ -228,7 +232,7 @@ impl Flow {
             return answer.map_err(|_| pando_wire::WireError::Timeout);
         }
         let address = Address { host: root.host.clone(), port: root.cluster_port };
-        net::call(&self.env, view.identity, &address, call, deadline).await
+        net::call(&self.env, view.identity, &address, call, deadline, &self.conn_config).await
     }
 
     /// What this node answers to a call for the leading root.
@@ -298,8 +302,10 @@ fn announced_port(config: &AgentConfig) -> u16 {
 }
 
 /// The node itself, as it joins a cluster.
-pub(crate) fn own_node(config: &AgentConfig, identity: &Identity, host: String, voter: Option<u64>) -> Node {
-    let mut node = Node::new(identity.node, host, config.port);
+pub(crate) fn own_node(config: &AgentConfig, view: &View, voter: Option<u64>) -> Node {
+    let identity = &view.identity;
+    let mut node = Node::new(identity.node, view.host.clone(), config.port);
+    node.key = Some(view.key);
     node.hostname = config.hostname.clone();
     node.cluster_port = announced_port(config);
     node.tls_port = config.tls_port;

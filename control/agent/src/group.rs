@@ -12,7 +12,7 @@ use pando_env::Env;
 use pando_raft::{ProposeError, Raft, RaftConfig, ReadError, RootAddress, Status};
 use pando_root_state::{History, Outcome, Proposal, Stamp};
 use pando_topology::{ClusterMap, NodeId, TopologyVersion};
-use pando_wire::{Handler, Identity};
+use pando_wire::{Handler, Identity, Keyring};
 use tokio::sync::watch;
 
 use crate::flow::View;
@@ -28,6 +28,8 @@ pub(crate) struct GroupConfig {
     pub lease_ms: u64,
     /// Where the present addresses of nodes are found.
     pub view: watch::Receiver<View>,
+    /// The keys of this node and of the others.
+    pub keyring: Option<Keyring>,
     /// This node is the only voter: see [`RaftConfig::loses_damaged_end`].
     pub is_only_voter: bool,
 }
@@ -53,6 +55,7 @@ impl Group {
     pub async fn start(config: GroupConfig) -> Result<Self, GroupError> {
         let mut raft = RaftConfig::new(config.dir, config.identity);
         raft.loses_damaged_end = config.is_only_voter;
+        raft.keyring = config.keyring;
         // Elections must be over well before leases are.
         if config.lease_ms < 1000 {
             raft.heartbeat_ms = 30;

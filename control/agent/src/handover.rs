@@ -102,7 +102,7 @@ impl Flow {
         let bound_ms = view.bound_until_ms.saturating_sub(self.env.clock.now_ms());
         tokio::time::sleep(Duration::from_millis(bound_ms)).await;
         // All that can be done before writes pause.
-        let line = Line::open(&self.env, view.identity, &address_of(primary), CALL_LIMIT).await;
+        let line = Line::open(&self.env, view.identity, &address_of(primary), CALL_LIMIT, &self.conn_config).await;
         let line = line.map_err(|_| PRIMARY_GONE)?;
         let leader = self.find_leader(Instant::now() + FIND_LEADER).await.ok_or(NO_MAJORITY)?;
         self.come_close(&line, plane).await?;
@@ -179,11 +179,11 @@ impl Flow {
         let roots = view.roots();
         let mut asked = JoinSet::new();
         for root in roots.iter().filter(|root| root.node != view.identity.node).cloned() {
-            let (env, identity) = (self.env.clone(), view.identity);
+            let (env, identity, config) = (self.env.clone(), view.identity, self.conn_config.clone());
             asked.spawn(async move {
                 let address = Address { host: root.host.clone(), port: root.cluster_port };
                 let limit = Duration::from_millis(500);
-                let is_there = tokio::time::timeout(limit, Line::open(&env, identity, &address, limit)).await;
+                let is_there = tokio::time::timeout(limit, Line::open(&env, identity, &address, limit, &config)).await;
                 (!matches!(is_there, Ok(Ok(_)))).then(|| format!("{}:{}", root.host, root.cluster_port))
             });
         }
@@ -240,7 +240,7 @@ impl Flow {
                 }
             } else {
                 let address = Address { host: root.host.clone(), port: root.cluster_port };
-                if let Ok(line) = Line::open(&self.env, view.identity, &address, CALL_LIMIT).await {
+                if let Ok(line) = Line::open(&self.env, view.identity, &address, CALL_LIMIT, &self.conn_config).await {
                     match line.call(&Call::Barrier, CALL_LIMIT).await {
                         Ok(Reply::Version(_)) => return Some(Leader::There(line)),
                         Ok(Reply::NotLeader(leader)) => hint = leader.filter(|id| *id != root.node),
@@ -310,7 +310,7 @@ impl Flow {
         tracing::info!(node = %heir.id, "handing this node's slots over");
         let me = view.identity.node;
         let call = Call::TakeOver { shard: shard.id, epoch: shard.epoch };
-        let line = Line::open(&self.env, view.identity, &address_of(heir), CALL_LIMIT).await;
+        let line = Line::open(&self.env, view.identity, &address_of(heir), CALL_LIMIT, &self.conn_config).await;
         let line = line.map_err(|error| format!("ERR {error}"))?;
         let answer = line.call(&call, deadline.saturating_duration_since(Instant::now())).await;
         if let Ok(Reply::TakenOver) = answer {
@@ -330,9 +330,9 @@ impl Flow {
         for id in &shard.replicas {
             let node = view.map.node(id).filter(|node| is_eligible(node));
             let Some(node) = node.cloned() else { continue };
-            let (env, identity) = (self.env.clone(), view.identity);
+            let (env, identity, config) = (self.env.clone(), view.identity, self.conn_config.clone());
             asked.spawn(async move {
-                let line = Line::open(&env, identity, &address_of(&node), CALL_LIMIT).await.ok()?;
+                let line = Line::open(&env, identity, &address_of(&node), CALL_LIMIT, &config).await.ok()?;
                 match line.call(&Call::Position, CALL_LIMIT).await {
                     Ok(Reply::Position { offset, is_ready: true }) => Some((node, offset)),
                     _ => None,

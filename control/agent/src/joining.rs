@@ -73,7 +73,7 @@ impl Flow {
     async fn ask_island(&self, address: &Address) -> Result<Island, String> {
         let call = Call::GetIsland { dialled: address.host.clone() };
         let identity = self.view().identity;
-        match net::call(&self.env, identity, address, &call, ASK_TIMEOUT).await {
+        match net::call(&self.env, identity, address, &call, ASK_TIMEOUT, &self.conn_config).await {
             Ok(Reply::Island(island)) => {
                 if self.view().host.is_empty() && !island.your_host.is_empty() {
                     self.change(Change::LearnHost(island.your_host.clone())).await?;
@@ -104,7 +104,7 @@ impl Flow {
         }
         let call = Call::JoinUs { cluster: view.identity.cluster, roots: view.roots() };
         let left = deadline.saturating_duration_since(Instant::now());
-        match net::call(&self.env, view.identity, address, &call, left).await {
+        match net::call(&self.env, view.identity, address, &call, left, &self.conn_config).await {
             Ok(Reply::Joined) => Ok(()),
             Ok(Reply::Refused(text)) => Err(ProposeError::Refused(text)),
             Ok(Reply::Busy(text)) => Err(ProposeError::Busy(text)),
@@ -148,7 +148,7 @@ impl Flow {
 
     async fn try_join(&self, intent: &JoinIntent, deadline: Instant) -> Result<(), ProposeError> {
         let view = self.view();
-        let node = own_node(&self.config, &view.identity, view.host.clone(), None);
+        let node = own_node(&self.config, &view, None);
         // Its member of the new root group is made after the join, and registered then.
         let shard = node.is_data.then(|| match view.map.shard_of(&node.id) {
             Some(shard) => JoinShard { id: shard.id, epoch: shard.epoch, slots: shard.slots.clone() },
@@ -156,7 +156,7 @@ impl Flow {
                 JoinShard { id: ShardId::random(|bytes| self.env.rng.fill(bytes)), epoch: 0, slots: Default::default() }
             }
         });
-        let command = Command::Join { node, shard };
+        let command = Command::Join { node: Box::new(node), shard };
         let proposal = Proposal::new(RequestId(intent.request), command);
         match self.propose(&proposal, Some(&intent.contacts), deadline).await {
             Ok((_, version)) => {

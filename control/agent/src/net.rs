@@ -12,7 +12,7 @@ use pando_env::{BoxListener, Env};
 use pando_topology::{Incarnation, NodeId};
 use pando_wire::messages::{CALL, Call, MESSAGE, Message, Reply};
 use pando_wire::{
-    Conn, ConnConfig, Frame, Handler, Hello, Identity, NoHandler, Purpose, WireError, decode_body, encode_body,
+    Conn, ConnConfig, Frame, Handler, Hello, Identity, Keyring, NoHandler, Purpose, WireError, decode_body, encode_body,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -51,8 +51,9 @@ const RECONNECT_MIN: Duration = Duration::from_millis(10);
 const RECONNECT_MAX: Duration = Duration::from_millis(250);
 
 /// Limits of all the agent's connections.
-pub(crate) fn conn_config(lease_ms: u64) -> ConnConfig {
-    ConnConfig { connect_timeout: Duration::from_millis((lease_ms / 4).clamp(100, 1000)), ..ConnConfig::default() }
+pub(crate) fn conn_config(lease_ms: u64, keyring: Keyring) -> ConnConfig {
+    let connect_timeout = Duration::from_millis((lease_ms / 4).clamp(100, 1000));
+    ConnConfig { connect_timeout, keyring: Some(keyring), ..ConnConfig::default() }
 }
 
 struct LinkHandler {
@@ -117,8 +118,14 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub async fn open(env: &Env, identity: Identity, to: &Address, limit: Duration) -> Result<Line, WireError> {
-        let config = ConnConfig { connect_timeout: limit.min(Duration::from_secs(1)), ..ConnConfig::default() };
+    pub async fn open(
+        env: &Env,
+        identity: Identity,
+        to: &Address,
+        limit: Duration,
+        config: &ConnConfig,
+    ) -> Result<Line, WireError> {
+        let config = ConnConfig { connect_timeout: limit.min(Duration::from_secs(1)), ..config.clone() };
         let handler = Arc::new(NoHandler);
         let conn = Conn::connect(env, &to.host, to.port, identity, Purpose::Call, None, &config, handler).await?;
         Ok(Line { conn })
@@ -142,8 +149,9 @@ pub(crate) async fn call(
     address: &Address,
     question: &Call,
     deadline: Duration,
+    config: &ConnConfig,
 ) -> Result<Reply, WireError> {
-    Line::open(env, identity, address, deadline).await?.call(question, deadline).await
+    Line::open(env, identity, address, deadline, config).await?.call(question, deadline).await
 }
 
 /// What a look at an address showed.
@@ -238,7 +246,13 @@ pub(crate) struct Door {
 }
 
 /// Accepts connections until aborted.
-pub(crate) async fn listen(mut listener: BoxListener, door: watch::Receiver<Door>, config: ConnConfig, events: Events) {
+pub(crate) async fn listen(
+    env: Env,
+    mut listener: BoxListener,
+    door: watch::Receiver<Door>,
+    config: ConnConfig,
+    events: Events,
+) {
     let mut next_id: ConnId = 0;
     loop {
         let (stream, addr) = match listener.accept().await {
@@ -251,14 +265,15 @@ pub(crate) async fn listen(mut listener: BoxListener, door: watch::Receiver<Door
             }
         };
         next_id += 1;
-        let (id, from, config, events) = (next_id, addr.ip(), config.clone(), events.clone());
+        let (id, from, env, config, events) = (next_id, addr.ip(), env.clone(), config.clone(), events.clone());
         let door = door.borrow().clone();
         tokio::spawn(async move {
             let identity = door.identity;
             let inbound = InboundHandler { id, from, events: events.clone() };
-            let admitted = Conn::accept(stream, identity, &config, |hello| admit(hello, door, inbound));
+            let admitted = Conn::accept(&env, stream, identity, &config, |hello| admit(hello, door, inbound));
             match admitted.await {
                 Ok(conn) => drop(events.send(Event::Accepted { id, conn })),
+                Err(error @ WireError::Impostor(_)) => tracing::warn!(%error, %from, "cluster port: refused"),
                 Err(error) => tracing::trace!(%error, %from, "cluster port: refused"),
             }
         });

@@ -28,10 +28,12 @@ pub(crate) const NO_CLUSTER: ClusterId = ClusterId::from_bytes([0; 20]);
 const HEAD: &[u8] = b"pando-node-state 1\n";
 
 /// What survives a restart of the node.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct NodeState {
     /// Identity; kept until `CLUSTER RESET HARD`.
     pub node: NodeId,
+    /// From which the key grows that proves the identity.
+    pub secret: [u8; 32],
     /// The newest process start.
     pub incarnation: Incarnation,
     /// The cluster this node belongs to; an island has one, too.
@@ -73,8 +75,11 @@ pub(crate) struct JoinIntent {
 impl NodeState {
     /// A node that has never run: identity only, no cluster yet.
     pub fn fresh(env: &Env, config: &AgentConfig) -> Self {
+        let mut secret = [0; 32];
+        env.rng.fill(&mut secret);
         Self {
             node: random_node_id(env),
+            secret,
             incarnation: Incarnation(0),
             cluster: NO_CLUSTER,
             host: config.host.clone(),

@@ -74,7 +74,7 @@ impl Driver {
             }
             tokio::time::sleep(RETRY).await;
             let result = Group::start(config).await;
-            events.send(Event::GroupOpened(Reopened { cluster, files, result })).ok();
+            events.send(Event::GroupOpened(Box::new(Reopened { cluster, files, result }))).ok();
         });
     }
 

@@ -92,7 +92,8 @@ impl Flow {
         for root in view.roots() {
             let address = Address { host: root.host, port: root.cluster_port };
             let (env, identity, call) = (self.env.clone(), view.identity, Call::CountFailures(node));
-            asked.spawn(async move { net::call(&env, identity, &address, &call, ROOT_TIMEOUT).await });
+            let config = self.conn_config.clone();
+            asked.spawn(async move { net::call(&env, identity, &address, &call, ROOT_TIMEOUT, &config).await });
         }
         let mut count = 0;
         while let Some(answer) = asked.join_next().await {
@@ -113,7 +114,8 @@ impl Flow {
         roots.sort_by_key(|root| (Some(root.node) != view.leader, root.node));
         for root in roots.into_iter().take(2) {
             let address = Address { host: root.host, port: root.cluster_port };
-            let asked = net::call(&self.env, view.identity, &address, &Call::Offsets, ROOT_TIMEOUT).await;
+            let asked =
+                net::call(&self.env, view.identity, &address, &Call::Offsets, ROOT_TIMEOUT, &self.conn_config).await;
             if let Ok(Reply::Offsets(offsets)) = asked {
                 return Ok(Answer::Offsets(offsets));
             }

@@ -145,7 +145,7 @@ impl World {
             node.root_id = Some(n as u64);
             let slots = if n == 0 { SlotSet::full() } else { SlotSet::new() };
             let own = JoinShard { id: shard(n), epoch: n as u64, slots };
-            world.commit(Command::Join { node, shard: Some(own) });
+            world.commit(Command::Join { node: Box::new(node), shard: Some(own) });
         }
         for n in 1..1 + (seed % 3) as usize {
             world.commit(Command::Replicate { node: id(n), of: id(0) });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pando_topology::NodeId;
-use pando_wire::Identity;
+use pando_wire::{Identity, Keyring};
 
 use crate::StartError;
 
@@ -20,6 +20,8 @@ pub struct RaftConfig {
     pub dir: PathBuf,
     /// This process: cluster, node, incarnation.
     pub identity: Identity,
+    /// Proves who this process is to the other roots.
+    pub keyring: Option<Keyring>,
     /// No other root has this one's log: start even if the end of it is damaged, and lose that.
     pub loses_damaged_end: bool,
     /// Present addresses of nodes; the membership's addresses are used where it knows none.
@@ -56,6 +58,7 @@ impl RaftConfig {
         RaftConfig {
             dir,
             identity,
+            keyring: None,
             loses_damaged_end: false,
             resolver: None,
             heartbeat_ms: 50,

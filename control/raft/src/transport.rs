@@ -137,7 +137,7 @@ impl Client {
             config.identity,
             Purpose::Raft,
             Some(address.node),
-            &ConnConfig::default(),
+            &ConnConfig { keyring: config.keyring.clone(), ..ConnConfig::default() },
             Arc::new(NoHandler),
         )
         .await?;

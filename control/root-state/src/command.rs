@@ -141,7 +141,7 @@ pub enum Command {
     /// owner's, if equal). `node.shard`, `failed`, `join_index`, `promotable_since` are set here.
     Join {
         /// The node.
-        node: Node,
+        node: Box<Node>,
         /// Its shard; required exactly for data nodes.
         shard: Option<JoinShard>,
     },

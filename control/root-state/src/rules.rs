@@ -73,7 +73,10 @@ fn init(draft: &mut Draft<'_>, cluster_id: ClusterId) -> Ruling {
 }
 
 fn join(draft: &mut Draft<'_>, node: &Node, shard: Option<&JoinShard>) -> Ruling {
-    if draft.node(&node.id).is_some() {
+    if let Some(known) = draft.node(&node.id) {
+        if known.key.is_some() && known.key != node.key {
+            return Err(format!("ERR Node {} is known with another key", node.id));
+        }
         return register(draft, &node.id, node.incarnation, &NodeInfo::of(node));
     }
     if node.is_data != shard.is_some() {

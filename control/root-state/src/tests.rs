@@ -6,7 +6,9 @@ use crate::{
     Applied, Command, DecodeError, JoinShard, NodeInfo, Outcome, PromoteReason, Proposal, REQUESTS_MAX, RequestId,
     RootState, RootStep, SnapshotError, from_argv, next_root_step, to_argv,
 };
-use pando_topology::{ClusterId, ClusterMap, Incarnation, Node, NodeId, Role, ShardId, Slot, SlotSet, TopologyVersion};
+use pando_topology::{
+    ClusterId, ClusterMap, Incarnation, Node, NodeId, NodeKey, Role, ShardId, Slot, SlotSet, TopologyVersion,
+};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -29,7 +31,7 @@ fn join(n: u8, epoch: u64, claimed: &str) -> Command {
     let mut node = Node::new(id(n), "127.0.0.1", 7000 + u16::from(n));
     node.incarnation = Incarnation(1);
     node.root_id = Some(u64::from(n));
-    Command::Join { node, shard: Some(JoinShard { id: sid(n), epoch, slots: slots(claimed) }) }
+    Command::Join { node: Box::new(node), shard: Some(JoinShard { id: sid(n), epoch, slots: slots(claimed) }) }
 }
 fn promote(shard: u8, to: u8, expect_epoch: u64, told_at: u64) -> Command {
     Command::Promote {
@@ -118,6 +120,25 @@ fn slots_are_given_and_taken_in_valkeys_words() {
     assert_eq!(r.map().shard(&sid(4)).map(|s| s.slots.to_string()), Some("0-9 305-310".into()));
     r.ok(Command::FlushSlots { node: id(4) });
     assert!(r.map().owner_of(slot(0)).is_none());
+}
+
+#[test]
+fn a_node_joins_again_with_its_key_only() {
+    let keyed = |key: Option<u8>, incarnation| {
+        let Command::Join { mut node, shard } = join(1, 0, "") else { unreachable!("join makes a join") };
+        node.key = key.map(|byte| NodeKey::from_bytes([byte; 32]));
+        node.incarnation = Incarnation(incarnation);
+        Command::Join { node, shard }
+    };
+    let mut runner = Runner::new();
+    assert!(runner.run(keyed(Some(7), 1)).is_done());
+    assert!(runner.run(keyed(Some(7), 2)).is_done());
+    for other in [None, Some(8)] {
+        let refused = runner.run(keyed(other, 3));
+        assert_eq!(refused.refusal(), Some(&*format!("ERR Node {} is known with another key", id(1))));
+    }
+    let node = runner.0.map().node(&id(1)).expect("it joined");
+    assert_eq!((node.key, node.incarnation), (Some(NodeKey::from_bytes([7; 32])), Incarnation(2)));
 }
 
 #[test]

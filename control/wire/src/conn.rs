@@ -17,37 +17,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use pando_env::{BoxStream, Env};
 use pando_topology::{ClusterId, Incarnation, NodeId};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::WireError;
-use crate::frame::{
-    BODY_BYTES_MAX, Frame, FrameReader, FrameWriter, Header, Kind, PROTOCOL, decode_body, encode_body, flags, kinds,
-};
+use crate::credential::Keyring;
+use crate::frame::{BODY_BYTES_MAX, Frame, FrameReader, FrameWriter, Header, Kind, decode_body, encode_body, flags};
+use crate::hello::{Greeting, Hello, Purpose, fresh, hear_hello};
 
 /// A stranger may make us hold at most this much.
 const HELLO_BYTES_MAX: usize = 16 * 1024;
 /// The writer collects frames up to this many bytes into one write.
 const WRITE_BATCH_BYTES: usize = 256 * 1024;
-
-/// What a connection is for. The accepting side uses it to decide who gets the frames.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Serialize, Deserialize)]
-pub enum Purpose {
-    /// A node talks to a root.
-    Node,
-    /// A primary talks to its replica.
-    Peer,
-    /// Published messages.
-    Publish,
-    /// Single calls, from anybody.
-    Call,
-    /// Frames of control/raft.
-    Raft,
-    /// Is somebody there, and which incarnation?
-    Probe,
-}
 
 /// Who this process is; it may change (a join changes the cluster), so each connection gets one.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -60,27 +43,6 @@ pub struct Identity {
     pub incarnation: Incarnation,
 }
 
-/// The first frame in each direction.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-pub struct Hello {
-    /// [`PROTOCOL`] of the sender.
-    pub protocol: u16,
-    /// The sender's cluster.
-    pub cluster: ClusterId,
-    /// The sender.
-    pub node: NodeId,
-    /// Its start.
-    pub incarnation: Incarnation,
-    /// What the connection is for, said by the side that connects and repeated in the answer.
-    pub purpose: Purpose,
-    /// The host that the connecting side dialled: a node that knows no address of its own takes
-    /// it. Empty in the answer.
-    pub dialled: String,
-    /// In the answer: whether the purpose can be served (no for another cluster, except calls and
-    /// probes). The connection closes after a refusal.
-    pub accepted: bool,
-}
-
 /// Limits of a connection.
 #[derive(Clone, Debug)]
 pub struct ConnConfig {
@@ -90,11 +52,18 @@ pub struct ConnConfig {
     pub queue_frames_max: usize,
     /// Longest body accepted.
     pub body_bytes_max: usize,
+    /// Proves who this process is and checks who others are; without it nobody has to prove anything.
+    pub keyring: Option<Keyring>,
 }
 
 impl Default for ConnConfig {
     fn default() -> ConnConfig {
-        ConnConfig { connect_timeout: Duration::from_secs(2), queue_frames_max: 1024, body_bytes_max: BODY_BYTES_MAX }
+        ConnConfig {
+            connect_timeout: Duration::from_secs(2),
+            queue_frames_max: 1024,
+            body_bytes_max: BODY_BYTES_MAX,
+            keyring: None,
+        }
     }
 }
 
@@ -147,8 +116,8 @@ impl std::fmt::Debug for Conn {
     }
 }
 
-type Reader = FrameReader<ReadHalf<BoxStream>>;
-type Writer = FrameWriter<WriteHalf<BoxStream>>;
+pub(crate) type Reader = FrameReader<ReadHalf<BoxStream>>;
+pub(crate) type Writer = FrameWriter<WriteHalf<BoxStream>>;
 
 impl Conn {
     /// Connects, says hello and waits for the other hello. `expect` is the node that should be
@@ -168,10 +137,8 @@ impl Conn {
             timeout(config.connect_timeout, env.net.connect(host, port)).await.map_err(|_| WireError::Timeout)??;
         let _ = stream.set_nodelay(true);
         let (mut reader, mut writer) = split(stream);
-        let talk = async {
-            say_hello(&mut writer, &local, expect, purpose, host, true).await?;
-            hear_hello(&mut reader).await
-        };
+        let greeting = Greeting { local, keyring: config.keyring.as_ref(), nonce: fresh(&*env.rng) };
+        let talk = greeting.connect(&mut reader, &mut writer, expect, purpose, host);
         let peer = timeout(config.connect_timeout, talk).await.map_err(|_| WireError::Timeout)??;
         if !peer.accepted {
             return Err(WireError::WrongPeer(format!("refused by {}", peer.node)));
@@ -185,8 +152,9 @@ impl Conn {
     }
 
     /// Takes an accepted stream: waits for the hello, lets `admit` judge it and choose the
-    /// handler (`None` refuses), then answers with our hello.
+    /// handler (`None` refuses), then answers with our hello and waits for the proof of theirs.
     pub async fn accept(
+        env: &Env,
         stream: BoxStream,
         local: Identity,
         config: &ConnConfig,
@@ -197,7 +165,8 @@ impl Conn {
         let peer = timeout(config.connect_timeout, hear_hello(&mut reader)).await.map_err(|_| WireError::Timeout)??;
         let handler = admit(&peer);
         let accepted = handler.is_some();
-        let answer = say_hello(&mut writer, &local, Some(peer.node), peer.purpose, "", accepted);
+        let greeting = Greeting { local, keyring: config.keyring.as_ref(), nonce: fresh(&*env.rng) };
+        let answer = greeting.answer(&mut reader, &mut writer, &peer, accepted);
         timeout(config.connect_timeout, answer).await.map_err(|_| WireError::Timeout)??;
         let Some(handler) = handler else {
             return Err(WireError::WrongPeer(peer.node.to_string()));
@@ -375,47 +344,6 @@ fn split(stream: BoxStream) -> (Reader, Writer) {
     (FrameReader::new(read, HELLO_BYTES_MAX), FrameWriter::new(write))
 }
 
-async fn say_hello(
-    writer: &mut Writer,
-    local: &Identity,
-    to: Option<NodeId>,
-    purpose: Purpose,
-    dialled: &str,
-    accepted: bool,
-) -> Result<(), WireError> {
-    let hello = Hello {
-        protocol: PROTOCOL,
-        cluster: local.cluster,
-        node: local.node,
-        incarnation: local.incarnation,
-        purpose,
-        dialled: dialled.to_owned(),
-        accepted,
-    };
-    let header = Header {
-        kind: kinds::HELLO,
-        flags: 0,
-        request: 0,
-        cluster: local.cluster,
-        from: local.node,
-        to: to.unwrap_or(NodeId::from_bytes([0; 20])),
-    };
-    writer.push(&Frame { header, body: encode_body(&hello)? })?;
-    writer.flush().await
-}
-
-async fn hear_hello(reader: &mut Reader) -> Result<Hello, WireError> {
-    let frame = reader.next().await?.ok_or(WireError::Closed)?;
-    if frame.header.kind != kinds::HELLO {
-        return Err(WireError::Malformed("the first frame is no hello"));
-    }
-    let hello: Hello = decode_body(&frame.body)?;
-    if hello.protocol != PROTOCOL {
-        return Err(WireError::Version(hello.protocol));
-    }
-    Ok(hello)
-}
-
 /// What a frame takes in the queue, about.
 fn frame_bytes(frame: &Frame) -> u64 {
     (crate::frame::HEADER_BYTES + frame.body.len()) as u64
@@ -488,6 +416,7 @@ async fn read_loop(conn: Conn, mut reader: Reader, handler: Arc<dyn Handler>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credential::Credential;
 
     struct Echo;
 
@@ -518,7 +447,7 @@ mod tests {
         let server = async {
             let (stream, _) = listener.accept().await.unwrap();
             let admit = |_: &Hello| accept.then(|| Arc::new(Echo) as Arc<dyn Handler>);
-            Conn::accept(stream, identity(1), &config, admit).await
+            Conn::accept(&env, stream, identity(1), &config, admit).await
         };
         let expect = Some(identity(expect).node);
         let (me, handler) = (identity(2), Arc::new(NoHandler));
@@ -546,6 +475,52 @@ mod tests {
         assert!(matches!(cut, Err(WireError::Closed)));
         client.closed().await;
         assert!(matches!(client.send(1, Bytes::new()), Err(WireError::Closed)));
+    }
+
+    fn keyring(own: u8, known: Option<(u8, u8)>) -> Keyring {
+        let credential = |byte| Credential::from_secret(&[byte; 32]).expect("a key");
+        let known = known.map(|(node, key)| (identity(node).node, credential(key).key()));
+        let key_of = move |node: &NodeId| known.filter(|known| known.0 == *node).map(|known| known.1);
+        Keyring { own: Arc::new(credential(own)), key_of: Arc::new(key_of) }
+    }
+
+    /// Node 2 connects to node 1, each with these keys.
+    async fn meet(client: Option<Keyring>, server: Keyring) -> (Result<Conn, WireError>, Result<Conn, WireError>) {
+        let env = Env::real();
+        let mut listener = env.net.listen("127.0.0.1", 0).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let with = |keyring| ConnConfig { keyring, ..ConnConfig::default() };
+        let (client, server) = (with(client), with(Some(server)));
+        let accept = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            Conn::accept(&env, stream, identity(1), &server, |_| Some(Arc::new(Echo) as Arc<dyn Handler>)).await
+        };
+        let (me, handler) = (identity(2), Arc::new(NoHandler));
+        let connect = Conn::connect(&env, "127.0.0.1", port, me, Purpose::Node, None, &client, handler);
+        let (server, client) = tokio::join!(accept, connect);
+        (client, server)
+    }
+
+    #[tokio::test]
+    async fn a_known_node_has_to_prove_that_it_is_the_one() {
+        // Each has the key that the other knows of it, or nothing is known.
+        for (client, server) in [(Some((1, 11)), Some((2, 22))), (None, None)] {
+            let (client, server) = meet(Some(keyring(22, client)), keyring(11, server)).await;
+            let (client, server) = (client.expect("connected"), server.expect("accepted"));
+            let reply = client.request(0x21, Bytes::from_static(b"x"), Duration::from_secs(5)).await;
+            assert_eq!(reply.expect("an answer").body, Bytes::from_static(b"x"));
+            server.close();
+        }
+        let (client, server) = meet(Some(keyring(33, None)), keyring(11, Some((2, 22)))).await;
+        assert!(matches!(server, Err(WireError::Impostor(_))), "{server:?}");
+        // The one that connects hears of it when the connection closes.
+        client.expect("it was greeted").closed().await;
+        let (client, server) = meet(Some(keyring(22, Some((1, 11)))), keyring(33, None)).await;
+        assert!(matches!(client, Err(WireError::Impostor(_))), "{client:?}");
+        assert!(server.is_err());
+        // Without a key nothing is proven.
+        let (_, server) = meet(None, keyring(11, Some((2, 22)))).await;
+        assert!(matches!(server, Err(WireError::Impostor(_))), "{server:?}");
     }
 
     #[tokio::test]

@@ -33,6 +33,9 @@ pub enum WireError {
     /// The other side is not the node or not of the cluster that was expected.
     #[error("connected to another node than expected: {0}")]
     WrongPeer(String),
+    /// The other side says that it is a node whose key it does not have.
+    #[error("the process does not prove that it is node {0}")]
+    Impostor(String),
     /// The other side refused the request with this text.
     #[error("{0}")]
     Refused(String),
@@ -45,7 +48,7 @@ impl WireError {
     /// Whether the request certainly was not carried out.
     pub fn is_certainly_not_done(&self) -> bool {
         match self {
-            WireError::QueueFull | WireError::Refused(_) | WireError::WrongPeer(_) => true,
+            WireError::QueueFull | WireError::Refused(_) | WireError::WrongPeer(_) | WireError::Impostor(_) => true,
             WireError::Io(_)
             | WireError::Closed
             | WireError::Timeout

@@ -55,6 +55,8 @@ pub mod kinds {
 
     /// The first frame in each direction.
     pub const HELLO: Kind = 0x01;
+    /// Third frame of a connection: the connecting side's proof that it is the node of its hello.
+    pub const PROOF: Kind = 0x03;
     /// An error reply whose request had a kind the receiver does not know.
     pub const UNKNOWN: Kind = 0x02;
     /// First kind of control/raft.

@@ -24,7 +24,7 @@ fn join(number: u64) -> Proposal {
     id[..8].copy_from_slice(&number.to_be_bytes());
     let mut node = pando_topology::Node::new(NodeId::from_bytes(id), "10.0.0.1", 7000);
     node.is_data = false;
-    Proposal::new(RequestId(u128::from(number) + 1), Change::Join { node, shard: None })
+    Proposal::new(RequestId(u128::from(number) + 1), Change::Join { node: Box::new(node), shard: None })
 }
 
 /// Files of a root: a snapshot after 50 nodes, and a log that goes on.

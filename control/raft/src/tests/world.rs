@@ -39,7 +39,7 @@ pub fn join(number: u64) -> Proposal {
     id[..8].copy_from_slice(&number.to_be_bytes());
     let mut node = Node::new(NodeId::from_bytes(id), "10.0.0.1", 7000);
     node.is_data = false;
-    Proposal::new(RequestId(u128::from(number) + 1), Command::Join { node, shard: None })
+    Proposal::new(RequestId(u128::from(number) + 1), Command::Join { node: Box::new(node), shard: None })
 }
 
 pub struct Root {
@@ -71,13 +71,14 @@ impl World {
         let mut config = RaftConfig::new(PathBuf::from("/roots"), identity);
         (self.tune)(&mut config);
         let raft = Raft::start(config, &env).await.unwrap();
+        let env = env.clone();
         let mut ear = env.net.listen(&host(byte), PORT).await.unwrap();
         let handler = raft.handler();
         let listener = tokio::spawn(async move {
             while let Ok((stream, _)) = ear.accept().await {
-                let handler = Arc::new(handler.clone()) as Arc<dyn Handler>;
+                let (env, handler) = (env.clone(), Arc::new(handler.clone()) as Arc<dyn Handler>);
                 tokio::spawn(async move {
-                    let _ = Conn::accept(stream, identity, &ConnConfig::default(), |_| Some(handler)).await;
+                    let _ = Conn::accept(&env, stream, identity, &ConnConfig::default(), |_| Some(handler)).await;
                 });
             }
         });
