@@ -3,8 +3,8 @@
 //! entry of the log however many shards failed.
 
 use crate::orphans::Orphans;
-use crate::rank::{Candidate, Policy, Unfit, candidates, copies, unheard};
-use crate::why::{why_nodes, why_shard};
+use crate::rank::{Candidate, Policy, Unfit, copies, rank, unheard};
+use crate::why::{why_nodes, why_ranked, why_shard, witnesses};
 use pando_liveness::{Claim, Evidence, NodeState, Verdict};
 use pando_root_state::{Command, Decision, PromoteReason};
 use pando_topology::{ClusterMap, NodeId, Shard, ShardId, TopologyVersion};
@@ -53,7 +53,7 @@ impl Decider {
             let why = why_nodes(now_ms, map, evidence, &back);
             commands.push(Decision { command: Command::ClearFailed { nodes: back }, why });
         }
-        let look = Look { policy, map, evidence, now_ms };
+        let look = Look { policy, map, evidence, now_ms, roots: witnesses(map) };
         let waiting = std::mem::take(&mut self.waiting);
         for shard in map.shards().values() {
             match look.at(shard, down.contains(&shard.primary), waiting.get(&shard.id).copied()) {
@@ -77,6 +77,8 @@ struct Look<'a> {
     map: &'a ClusterMap,
     evidence: &'a Evidence,
     now_ms: u64,
+    /// Those whose opinions are recorded.
+    roots: Vec<NodeId>,
 }
 
 /// What is to be done about one shard.
@@ -91,7 +93,7 @@ enum ShardVerdict {
 
 impl Look<'_> {
     fn at(&self, shard: &Shard, is_down: bool, waits_since_ms: Option<u64>) -> ShardVerdict {
-        let Look { policy, map, evidence, now_ms } = *self;
+        let Look { policy, map, evidence, now_ms, .. } = *self;
         let heard = evidence.latest(now_ms, &shard.primary);
         let restarted = heard.is_some_and(|e| e.incarnation > shard.primary_incarnation);
         if !is_down && !restarted {
@@ -101,8 +103,9 @@ impl Look<'_> {
         // will find the proof itself.
         let proven_dead = restarted
             || map.roots().is_quorum(|root| evidence.state(now_ms, root, &shard.primary) == Some(NodeState::Dead));
-        let fit = candidates(now_ms, map, evidence, shard, policy);
-        if proven_dead && fit.len() > 1 && fit.iter().any(|c| self.is_silent(shard, c)) {
+        let ranked = rank(now_ms, map, evidence, shard, policy);
+        let fit = || ranked.iter().filter(|candidate| candidate.unfit.is_none());
+        if proven_dead && fit().nth(1).is_some() && fit().any(|c| self.is_silent(shard, c)) {
             let since_ms = waits_since_ms.unwrap_or(now_ms);
             if now_ms < since_ms + LAST_WORDS_MS {
                 return ShardVerdict::Wait { since_ms };
@@ -112,9 +115,10 @@ impl Look<'_> {
             return self.follow_restart(shard);
         }
         let free = |c: &&Candidate| proven_dead || c.promise_left_ms == 0;
-        if let Some(best) = fit.iter().find(free) {
+        if let Some(best) = fit().find(free) {
             let reason = if restarted { PromoteReason::Restarted } else { PromoteReason::Failed };
-            let why = why_shard(now_ms, map, evidence, shard, policy, Some(&best.node));
+            let look = (now_ms, map, evidence);
+            let why = why_ranked(look, &self.roots, shard, &ranked, Some(&best.node), !proven_dead);
             return ShardVerdict::Do(Box::new(Decision { command: promotion(shard, best, reason, None), why }));
         }
         ShardVerdict::Nothing
@@ -123,7 +127,7 @@ impl Look<'_> {
     /// The primary runs as a new process, which has what it could load and nothing else: the most advanced copy of the
     /// data gets the shard. One that is never to be promoted automatically is better than none.
     fn follow_restart(&self, shard: &Shard) -> ShardVerdict {
-        let Look { policy, map, evidence, now_ms } = *self;
+        let Look { policy, map, evidence, now_ms, .. } = *self;
         let Some(primary) = map.node(&shard.primary) else { return ShardVerdict::Nothing };
         let Some(heard) = evidence.latest(now_ms, &shard.primary) else { return ShardVerdict::Nothing };
         let own = &heard.status;

@@ -44,7 +44,10 @@ pub fn seen_candidates(
     chosen: Option<&NodeId>,
     is_bound: bool,
 ) -> Vec<SeenCandidate> {
-    let ranked = rank(now_ms, map, evidence, shard, policy);
+    tell(map, &rank(now_ms, map, evidence, shard, policy), chosen, is_bound)
+}
+
+fn tell(map: &ClusterMap, ranked: &[Candidate], chosen: Option<&NodeId>, is_bound: bool) -> Vec<SeenCandidate> {
     let best = ranked.iter().find(|candidate| Some(&candidate.node) == chosen);
     let why_not = |candidate: &Candidate| match (candidate.unfit, best) {
         (_, Some(best)) if best.node == candidate.node => None,
@@ -95,6 +98,23 @@ pub fn why_shard(
     Why {
         opinions: opinions(now_ms, evidence, &witnesses(map), &shard.primary, Some(shard.primary_incarnation)),
         candidates: seen_candidates(now_ms, map, evidence, shard, policy, chosen, is_bound),
+        note: String::new(),
+    }
+}
+
+/// As [`why_shard`], where the rest is known: the witnesses, the candidates, and whether promises count.
+pub(crate) fn why_ranked(
+    look: (u64, &ClusterMap, &Evidence),
+    roots: &[NodeId],
+    shard: &Shard,
+    ranked: &[Candidate],
+    chosen: Option<&NodeId>,
+    is_bound: bool,
+) -> Why {
+    let (now_ms, map, evidence) = look;
+    Why {
+        opinions: opinions(now_ms, evidence, roots, &shard.primary, Some(shard.primary_incarnation)),
+        candidates: tell(map, ranked, chosen, is_bound),
         note: String::new(),
     }
 }
