@@ -92,6 +92,61 @@ fn pauses_suspend_and_change_nothing() {
 }
 
 #[test]
+fn writes_of_a_former_primary_stay_held_until_it_is_settled_who_takes_them() {
+    let server = Server::new();
+    let gate = &server.engine.gate;
+    let (mut client, mut redirected) = (server.client(), server.client());
+    assert_eq!(redirected.run("CLIENT CAPA REDIRECT"), "+OK");
+    let readonly = "-READONLY You can't write against a read only replica.";
+    // A replica that is paused later never held a write.
+    server.engine.set_role(Role::Replica);
+    gate.pause(PausePurpose::Client, PauseMode::Write, u64::MAX);
+    assert_eq!(client.run("SET a 1"), readonly);
+    server.engine.unpause(PausePurpose::Client);
+    server.engine.set_role(Role::Primary);
+    for purpose in [PausePurpose::Failover, PausePurpose::Client] {
+        gate.pause(purpose, PauseMode::Write, u64::MAX);
+        server.engine.set_role(Role::Replica);
+        assert_eq!(client.run("SET a 1"), "", "{purpose:?}");
+        assert_eq!(client.next, Next::Suspend(Suspend::Paused));
+        // Reads need to wait only where a redirection might come back.
+        assert_eq!(client.run("GET a"), "nil");
+        assert_eq!(redirected.run("GET a") == "", purpose == PausePurpose::Failover);
+        server.engine.unpause(purpose);
+        assert_eq!(client.run("SET a 1"), readonly);
+        server.engine.set_role(Role::Primary);
+    }
+    // It was called off.
+    gate.pause(PausePurpose::Failover, PauseMode::Write, u64::MAX);
+    server.engine.set_role(Role::Replica);
+    server.engine.set_role(Role::Primary);
+    server.engine.role_settled();
+    assert_eq!(client.run("SET a 1"), "+OK");
+}
+
+#[test]
+fn who_waits_counts_a_replica_that_left_to_be_the_primary() {
+    let server = Server::new();
+    let acks = &server.engine.acks;
+    server.engine.replica_acked(1, 100);
+    server.engine.replica_acked(2, 50);
+    acks.keep_departed(true, true);
+    acks.remove(1);
+    assert_eq!(acks.count(100), 1);
+    // The change of places was called off.
+    acks.keep_departed(false, true);
+    assert_eq!((acks.count(100), acks.count(50)), (0, 1));
+    acks.keep_departed(true, true);
+    acks.remove(2);
+    acks.keep_departed(false, false);
+    assert_eq!(acks.count(50), 1);
+    server.engine.set_role(Role::Replica);
+    assert_eq!(acks.count(50), 1);
+    server.engine.set_role(Role::Primary);
+    assert_eq!(acks.count(50), 0);
+}
+
+#[test]
 fn wait_for_acknowledgements() {
     let server = Server::new();
     server.log.is_active.store(true, Relaxed);
