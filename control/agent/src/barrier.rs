@@ -18,6 +18,9 @@ use crate::handle;
 /// How long a read of the topology waits for a majority: some elections, less than clients wait.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The same on a node that a majority has answered before and does not any more: there is little hope.
+const CUT_OFF_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// Reads that wait.
 #[derive(Default)]
 pub(crate) struct Readers {
@@ -46,9 +49,10 @@ impl Driver {
         }
         let waiting = std::mem::take(waiting);
         self.readers.is_under_way = true;
+        let limit = if self.is_cut_off() { CUT_OFF_TIMEOUT } else { READ_TIMEOUT };
         let (flow, events) = (self.flow(), self.events.clone());
         tokio::spawn(async move {
-            let result = match flow.read_barrier().await {
+            let result = match flow.read_barrier(limit).await {
                 Err(text) if text == NO_MAJORITY => Err(flow.why_no_majority().await),
                 result => result,
             };
@@ -62,8 +66,8 @@ impl Driver {
 
 impl Flow {
     /// Waits until this node's map, and the data plane's, has every change that was committed before the call.
-    async fn read_barrier(&self) -> Result<Answer, String> {
-        let deadline = Instant::now() + READ_TIMEOUT;
+    async fn read_barrier(&self, limit: Duration) -> Result<Answer, String> {
+        let deadline = Instant::now() + limit;
         let cluster = self.view().identity.cluster;
         let version = loop {
             let view = self.view();

@@ -313,6 +313,11 @@ impl Driver {
         format!("{NO_MAJORITY}: {}", self.quorum_reason())
     }
 
+    /// A majority of the roots has answered this process, but not within the last lease.
+    pub fn is_cut_off(&self) -> bool {
+        !self.has_quorum() && self.map.roots().is_quorum(|root| self.node.roots.contains_key(root))
+    }
+
     /// Which roots answer this node and which do not.
     pub fn quorum_reason(&self) -> String {
         let now = self.env.clock.now_ms();

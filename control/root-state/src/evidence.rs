@@ -11,7 +11,7 @@ use std::fmt;
 /// No record lists more replicas than these; of those that follow there is only the number.
 pub const CANDIDATES_MAX: usize = 16;
 /// Longest free text of a record, in bytes.
-pub const NOTE_BYTES_MAX: usize = 256;
+pub const NOTE_BYTES_MAX: usize = 512;
 
 /// Who put an entry into the log, and when by the clock on its wall. The leading root sets it; for people only.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default, Serialize, Deserialize)]

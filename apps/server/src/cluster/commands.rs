@@ -538,11 +538,14 @@ fn get_keys_in_slot(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
 
 fn help(cx: &mut SessionCx<'_>, _: Args<'_>) -> Outcome {
     let names = TABLE.iter().filter_map(|(name, _)| name.strip_prefix("cluster|"));
-    let names: Vec<String> = names.filter(|name| *name != "slaves").map(str::to_ascii_uppercase).collect();
-    cx.reply.array(names.len() + 1);
+    let names: Vec<&str> = names.filter(|name| *name != "slaves").collect();
+    cx.reply.array(names.len() + 1 + super::explain::HELP.len());
     cx.reply.simple("CLUSTER <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
     for name in names {
-        cx.reply.simple(&name);
+        cx.reply.simple(&name.to_ascii_uppercase());
+        if name == "explain" {
+            super::explain::HELP.iter().for_each(|line| cx.reply.simple(line));
+        }
     }
     Ok(Next::Continue)
 }

@@ -13,6 +13,15 @@ use pando_topology::{NodeId, ShardId, Slot};
 use super::commands::{ask, view};
 use super::{arguments, explain_text};
 
+/// Behind its name in CLUSTER HELP.
+pub(super) const HELP: &[&str] = &[
+    "    Why the roots decided as they did: the last decisions, or all about",
+    "    * SHARD <shard-id|node-id|slot>",
+    "    * NODE <node-id>",
+    "    * ROOTS",
+    "    * LAST <count>",
+];
+
 /// How many decisions are told without a count.
 const LAST_DEFAULT: usize = 10;
 

@@ -112,9 +112,10 @@ fn about(view: &ClusterView, subject: &Subject) -> String {
     }
 }
 
-/// What a root said, with its name.
-pub fn opinion(view: &ClusterView, root: &NodeId, opinion: &Opinion) -> String {
-    format!("root {} {opinion}", node_name(view, root))
+/// What a root said of a node, with its name. What a root said of itself before it failed proves nothing.
+pub fn opinion(view: &ClusterView, root: &NodeId, opinion: &Opinion, of: Option<&NodeId>) -> String {
+    let name = node_name(view, root);
+    if of == Some(root) { format!("root {name} is that node itself") } else { format!("root {name} {opinion}") }
 }
 
 /// A name for what a root says, for programs, and its number of milliseconds.
@@ -148,8 +149,12 @@ pub fn line(view: &ClusterView, subject: &Subject, record: &Record) -> String {
     if !record.note.is_empty() {
         text += &format!("; {}", record.note);
     }
+    let of = match (subject, &record.event) {
+        (Subject::Node(id), _) | (_, Event::Promoted { from: id, .. } | Event::Confirmed { node: id, .. }) => Some(id),
+        _ => None,
+    };
     for (root, said) in &record.opinions {
-        text += &format!("; {}", opinion(view, root, said));
+        text += &format!("; {}", opinion(view, root, said, of));
     }
     for seen in &record.candidates {
         let fit = if matches!(record.event, Event::Promoted { .. }) { "chosen" } else { "fit" };
@@ -219,7 +224,11 @@ pub fn shard_summary(
         Some((node, ms)) => format!("the leading root's promise to {} lasts {ms} ms more", node_name(view, &node)),
         None => "the leading root has promised nobody that he may write".to_owned(),
     });
-    lines.extend(now.opinions.iter().map(|(root, said)| format!("the primary: {}", opinion(view, root, said))));
+    lines.extend(
+        now.opinions
+            .iter()
+            .map(|(root, said)| format!("the primary: {}", opinion(view, root, said, Some(&shard.primary)))),
+    );
     lines.extend(now.candidates.iter().map(|seen| format!("replica {}", candidate(view, seen, "it could take over"))));
     lines.push(format!("the roots would now: {}", now.next));
     lines.extend(last_of(told, |event| matches!(event, Event::Promoted { .. }), "last failover", view));
@@ -241,7 +250,7 @@ pub fn node_summary(view: &ClusterView, told: &Explanation, node: &Node, own: &O
     if node.id == view.me {
         lines.push(own_lease(view, own));
     }
-    lines.extend(told.opinions.iter().map(|(root, said)| opinion(view, root, said)));
+    lines.extend(told.opinions.iter().map(|(root, said)| opinion(view, root, said, Some(&node.id))));
     lines.extend(last_of(told, |event| matches!(event, Event::Failed), "last failure", view));
     lines.extend(last_of(told, |event| matches!(event, Event::Promoted { .. }), "last failover", view));
     lines

@@ -64,4 +64,19 @@ pub(super) fn replication(server: &Server, out: &mut String) {
 pub(super) fn cluster(server: &Server, out: &mut String) {
     out.push_str("# Cluster\r\n");
     field(out, "cluster_enabled", u8::from(server.engine.settings.load().cluster_enabled));
+    // Pando's own; Valkey has these in CLUSTER INFO only, or not at all.
+    let Some(runtime) = server.cluster.get() else { return };
+    let (agent, gate) = (runtime.agent().info(), &server.engine.gate);
+    let lease_ms = match agent.lease_until_ms {
+        u64::MAX => "unlimited".to_owned(),
+        until => until.saturating_sub(pando_session::boot_ms()).to_string(),
+    };
+    field(out, "cluster_ok", u8::from(gate.cluster_ok()));
+    field(out, "cluster_write_lease_ms", lease_ms);
+    field(out, "cluster_topology_version", agent.version);
+    field(out, "cluster_root_leader", agent.leader.map(|id| id.to_string()).unwrap_or_default());
+    field(out, "cluster_root_term", agent.term);
+    field(out, "cluster_root_quorum", if agent.quorum { "ok" } else { "lost" });
+    field(out, "cluster_root_quorum_reason", agent.quorum_reason);
+    field(out, "cluster_is_root", u8::from(agent.is_root));
 }
