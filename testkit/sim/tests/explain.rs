@@ -43,7 +43,7 @@ fn shard(world: &World, host: usize) -> ShardId {
 }
 
 /// The newest record of this kind.
-fn newest<'t>(told: &'t Explanation, is_it: impl Fn(&Event) -> bool) -> Option<&'t Record> {
+fn newest(told: &Explanation, is_it: impl Fn(&Event) -> bool) -> Option<&Record> {
     told.records.iter().map(|(_, record)| record).find(|record| is_it(&record.event))
 }
 
