@@ -137,6 +137,27 @@ pub(super) fn ask(
     suspended
 }
 
+/// A change that makes a replica a primary of its own, answered with OK when it is empty.
+fn leave_empty(cx: &mut SessionCx<'_>, request: Request) -> Outcome {
+    let mut waiting = Waiting::begin(cx)?;
+    let suspended = waiting.suspended();
+    let runtime = Arc::clone(&waiting.runtime);
+    let answer = move |result: Result<Answer, String>| match (result, waiting.runtime.server()) {
+        (Ok(_), Some(server)) => {
+            // Not on the cluster thread: what the replication link has received is applied first.
+            server.replication.runtime().spawn_blocking(move || {
+                waiting.runtime.start_empty();
+                waiting.reply.ok();
+                waiting.finish();
+            });
+        }
+        (Ok(_), None) => waiting.refuse("ERR The server is shutting down"),
+        (Err(line), _) => waiting.refuse(&line),
+    };
+    runtime.agent().submit(request, Box::new(answer));
+    suspended
+}
+
 /// A change that is answered with OK.
 fn change(cx: &mut SessionCx<'_>, request: Request) -> Outcome {
     ask(cx, request, |_, _, reply| reply.ok())
@@ -302,10 +323,7 @@ fn detach(cx: &mut SessionCx<'_>) -> Outcome {
         cx.reply.ok();
         return Ok(Next::Continue);
     }
-    ask(cx, Request::Detach, |runtime, _, reply| {
-        runtime.start_empty();
-        reply.ok();
-    })
+    leave_empty(cx, Request::Detach)
 }
 
 fn reset(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
@@ -324,14 +342,11 @@ fn reset(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
     if view.is_primary && has_keys(cx) {
         return Err(CommandError::text("ERR CLUSTER RESET can't be called with master nodes containing keys"));
     }
-    let was_replica = !view.is_primary;
-    ask(cx, Request::Reset { hard }, move |runtime, _, reply| {
-        if was_replica {
-            // The data was its primary's; a node of its own starts empty.
-            runtime.start_empty();
-        }
-        reply.ok();
-    })
+    match view.is_primary {
+        true => change(cx, Request::Reset { hard }),
+        // The data was its primary's; a node of its own starts empty.
+        false => leave_empty(cx, Request::Reset { hard }),
+    }
 }
 
 fn failover(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {

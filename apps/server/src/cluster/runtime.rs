@@ -120,11 +120,13 @@ impl ClusterRuntime {
     }
 
     /// Empties this node for a life of its own: whoever continues its stream from before must not find it fitting.
+    /// Waits for what its link to a primary has received.
     pub fn start_empty(&self) {
+        let Some(server) = self.server() else { return };
+        // The change of role may still wait for its turn, and nothing may come over the link after this.
+        server.replication.promote();
         self.flush_all();
-        if let Some(server) = self.server() {
-            server.replication.inner().change_id();
-        }
+        server.replication.inner().change_id();
     }
 
     /// What a rendering of the topology needs to know of this instant.
