@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pando_env::BoxFuture;
-use pando_topology::{ClusterMap, NodeId, Slot, SlotSet, TopologyVersion};
+use pando_topology::{ClusterId, ClusterMap, NodeId, Slot, SlotSet, TopologyVersion};
 use pando_wire::explain::{Explanation, Question};
 use tokio::sync::watch;
 
@@ -319,6 +319,8 @@ pub struct OwnRoot {
 pub struct AgentInfo {
     /// This node's id.
     pub me: Option<NodeId>,
+    /// The cluster to which the node belongs (an island has one, too).
+    pub cluster: Option<ClusterId>,
     /// Leading root, if known.
     pub leader: Option<NodeId>,
     /// Raft term, 0 on a node that is no root.
@@ -331,6 +333,9 @@ pub struct AgentInfo {
     pub roots: Vec<NodeId>,
     /// Last applied log index (roots only).
     pub applied: u64,
+    /// Members of the root group: an index and the digest of all entries up to it. Members of one group that have
+    /// applied as many entries show the same digest.
+    pub digest: Option<(u64, u64)>,
     /// Version of the map in use.
     pub version: u64,
     /// A majority of the roots answers this node.

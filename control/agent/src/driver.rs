@@ -498,12 +498,14 @@ impl Driver {
         let has_quorum = self.has_quorum();
         let info = AgentInfo {
             me: Some(self.state.node),
+            cluster: Some(self.state.cluster),
             leader: self.leader(),
             term: status.as_ref().map_or(0, |s| s.term),
             is_root: self.map.roots().contains(&self.state.node),
             is_leader: status.as_ref().is_some_and(|s| s.is_leader),
             roots: self.map.roots().voters.keys().copied().collect(),
             applied: status.as_ref().map_or(0, |s| s.last_applied),
+            digest: self.group.as_ref().map(Group::digest),
             version: self.map.version().get(),
             quorum: has_quorum,
             quorum_reason: if has_quorum { String::new() } else { self.quorum_reason() },

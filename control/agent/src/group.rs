@@ -102,6 +102,11 @@ impl Group {
         self.raft.history()
     }
 
+    /// See `Raft::digest`.
+    pub fn digest(&self) -> (u64, u64) {
+        self.raft.digest()
+    }
+
     /// The node that leads, as far as known.
     pub fn leader(&self) -> Option<NodeId> {
         self.raft.status().leader_address().map(|(_, address)| address.node)

@@ -121,6 +121,12 @@ impl Raft {
         self.core.store.history()
     }
 
+    /// Index of the last entry applied, and the digest of all entries up to it. Roots of one group that have applied
+    /// as many have the same one.
+    pub fn digest(&self) -> (u64, u64) {
+        self.core.store.digest()
+    }
+
     /// Tells of each change of the map (changes in quick succession may be seen as one).
     pub fn watch_map(&self) -> watch::Receiver<Arc<ClusterMap>> {
         self.map.clone()

@@ -16,7 +16,7 @@ use pando_env::Disk;
 use pando_root_state::History;
 
 use crate::snapshot::{self, Pairs, SNAPSHOT_FILE};
-use crate::types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types, term_of};
 
 /// A deterministic state machine over encoded commands.
 pub trait Machine: Send + 'static {
@@ -53,6 +53,33 @@ struct State {
     members: StoredMembership,
     /// The newest snapshot on disk.
     snapshot: Option<(SnapshotMeta, Bytes)>,
+    /// Of all entries up to `applied`, in order.
+    digest: u64,
+}
+
+/// Key of the digest in a snapshot.
+const DIGEST_KEY: &[u8] = b"metaspace:raft:digest";
+
+/// The digest that includes one more entry.
+fn digest_with(before: u64, id: &LogId, fields: &[Bytes]) -> u64 {
+    let mut crc = crc32fast::Hasher::new();
+    for field in fields {
+        crc.update(&(field.len() as u64).to_le_bytes());
+        crc.update(field);
+    }
+    let mut digest = before;
+    for word in [id.index, term_of(id), u64::from(crc.finalize())] {
+        digest = (digest ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+    digest
+}
+
+/// Takes the digest out of what a snapshot holds.
+fn take_digest(pairs: &mut Pairs) -> io::Result<u64> {
+    let at = pairs.iter().position(|(key, _)| key == DIGEST_KEY);
+    let text = at.map(|at| pairs.remove(at).1).unwrap_or_default();
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| bad("the snapshot has no digest".to_owned()))
 }
 
 fn bad(text: String) -> io::Error {
@@ -65,13 +92,14 @@ impl Store {
         let path = dir.join(SNAPSHOT_FILE);
         let mut state = match disk.read(&path).await {
             Ok(image) => {
-                let (meta, pairs) = snapshot::decode(&image)?;
+                let (meta, mut pairs) = snapshot::decode(&image)?;
+                let digest = take_digest(&mut pairs)?;
                 machine.restore(pairs).map_err(bad)?;
                 let (applied, members) = (meta.last_log_id, meta.last_membership.clone());
-                State { machine, applied, members, snapshot: Some((meta, Bytes::from(image))) }
+                State { machine, applied, members, snapshot: Some((meta, Bytes::from(image))), digest }
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                State { machine, applied: None, members: StoredMembership::default(), snapshot: None }
+                State { machine, applied: None, members: StoredMembership::default(), snapshot: None, digest: 0 }
             }
             Err(e) => return Err(e),
         };
@@ -89,6 +117,13 @@ impl Store {
         self.lock().machine.history()
     }
 
+    /// Index of the last entry applied (0 for none) and the digest of all entries up to it: equal on all roots that
+    /// have applied as many, or one of them has lost its log.
+    pub fn digest(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.applied.map_or(0, |id| id.index), state.digest)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,7 +136,9 @@ impl RaftSnapshotBuilder<Types> for Store {
         let (meta, pairs) = {
             let state = self.lock();
             let meta = SnapshotMeta { last_log_id: state.applied, last_membership: state.members.clone() };
-            (meta, state.machine.dump())
+            let mut pairs = state.machine.dump();
+            pairs.push((DIGEST_KEY.to_vec(), state.digest.to_string().into_bytes()));
+            (meta, pairs)
         };
         let image = snapshot::encode(&meta, &pairs)?;
         let _writing = self.writing.lock().await;
@@ -134,6 +171,11 @@ impl RaftStateMachine<Types> for Store {
             let (entry, responder) = item?;
             let mut state = self.lock();
             let index = entry.log_id.index;
+            let fields = match &entry.payload {
+                EntryPayload::Normal(command) => &command.0[..],
+                EntryPayload::Blank | EntryPayload::Membership(_) => &[],
+            };
+            state.digest = digest_with(state.digest, &entry.log_id, fields);
             let outcome = match entry.payload {
                 EntryPayload::Normal(command) => {
                     let outcome = state.machine.apply(index, &command.0);
@@ -165,7 +207,8 @@ impl RaftStateMachine<Types> for Store {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, image: Bytes) -> Result<(), io::Error> {
-        let (inside, pairs) = snapshot::decode(&image)?;
+        let (inside, mut pairs) = snapshot::decode(&image)?;
+        let digest = take_digest(&mut pairs)?;
         if inside.last_log_id != meta.last_log_id {
             return Err(bad("the snapshot is not the one announced".to_owned()));
         }
@@ -174,6 +217,7 @@ impl RaftStateMachine<Types> for Store {
         self.disk.replace(&self.path, image.to_vec()).await?;
         let mut state = self.lock();
         state.machine.restore(pairs).map_err(bad)?;
+        state.digest = digest;
         state.applied = meta.last_log_id;
         state.members = meta.last_membership.clone();
         state.snapshot = Some((meta.clone(), image));

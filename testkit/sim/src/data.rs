@@ -3,11 +3,13 @@
 //! primary that their map shows, with a lag; one whose history is another one's gets a full copy first.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pando_env::Rng;
 use pando_topology::{NodeId, Role};
 
 use crate::host::Host;
+use crate::invariants::Fact;
 use crate::net::Network;
 
 /// How far a replica lags behind its primary.
@@ -30,7 +32,14 @@ impl Writer {
 }
 
 /// One step of all data planes at this true time.
-pub fn step(now_ms: u64, hosts: &mut [Host], network: &Network, rng: &dyn Rng, writer: &mut Writer) {
+pub fn step(
+    now_ms: u64,
+    hosts: &mut [Host],
+    network: &Network,
+    rng: &dyn Rng,
+    writer: &mut Writer,
+    facts: &mut Vec<Fact>,
+) {
     for host in hosts.iter_mut() {
         if host.is_running() && host.plane.state().accepts(host.now_ms()).is_some() {
             host.plane.write(writer.number());
@@ -46,7 +55,7 @@ pub fn step(now_ms: u64, hosts: &mut [Host], network: &Network, rng: &dyn Rng, w
         hosts.iter().filter(|host| host.has_process()).filter_map(|host| Some((me(host)?, host.id))).collect();
     for id in 0..hosts.len() {
         let was_up = hosts[id].plane.state().link_up;
-        pull(now_ms, id, hosts, network, rng, &by_id);
+        pull(now_ms, id, hosts, network, rng, &by_id, facts);
         let mut state = hosts[id].plane.state();
         state.data_age_ms = if state.link_up { 0 } else { state.data_age_ms + 1 };
         let has_changed = state.link_up != was_up;
@@ -57,10 +66,18 @@ pub fn step(now_ms: u64, hosts: &mut [Host], network: &Network, rng: &dyn Rng, w
     }
 }
 
-fn pull(now_ms: u64, id: usize, hosts: &[Host], network: &Network, rng: &dyn Rng, by_id: &BTreeMap<NodeId, usize>) {
+fn pull(
+    now_ms: u64,
+    id: usize,
+    hosts: &[Host],
+    network: &Network,
+    rng: &dyn Rng,
+    by_id: &BTreeMap<NodeId, usize>,
+    facts: &mut Vec<Fact>,
+) {
     let host = &hosts[id];
     let Some((map, me)) = host.plane.state().view.clone() else { return };
-    if !host.is_running() || map.role_of(&me) != Some(Role::Replica) {
+    if !host.is_running() || map.role_of(&me) != Some(Role::Replica) || host.plane.state().lies {
         return;
     }
     let Some(shard) = map.shard_of(&me) else { return };
@@ -74,8 +91,9 @@ fn pull(now_ms: u64, id: usize, hosts: &[Host], network: &Network, rng: &dyn Rng
             Some(Role::Replica) => upstream != shard.primary && state.link_up,
             None => false,
         };
+        let has_data = state.has_data() && state.shard() == Some(shard.id);
         drop(state);
-        source.is_running() && is_source && !network.is_cut(host.id, source.id)
+        source.is_running() && is_source && has_data && !network.is_cut(host.id, source.id)
     });
     let Some(source) = source else {
         let mut state = host.plane.state();
@@ -93,18 +111,20 @@ fn pull(now_ms: u64, id: usize, hosts: &[Host], network: &Network, rng: &dyn Rng
     let theirs = source.plane.log();
     let mut log = host.plane.log();
     if is_loaded {
-        *log = Default::default();
         log.has_history = true;
         log.follow(&theirs, offset);
     } else if log.has_history && log.is_prefix_of(&theirs) {
         log.follow(&theirs, offset);
     } else {
+        // What it had goes when the copy begins.
+        let former = Arc::new(std::mem::take(&mut *log));
+        if !former.is_prefix_of(&theirs) {
+            facts.push(Fact::Replaced { host: id, shard: Some(shard.id), former });
+        }
         drop((log, theirs));
         let mut state = host.plane.state();
         state.loading_until_ms = Some(now_ms + 10 + rng.below(60));
-        state.link_up = false;
-        // What it had goes when the copy begins.
-        state.holds = None;
+        (state.link_up, state.holds, state.offset) = (false, None, 0);
         return;
     }
     let len = log.len() as u64;

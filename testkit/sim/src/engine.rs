@@ -37,6 +37,11 @@ impl Process {
         Process { runtime }
     }
 
+    /// Does something else in it.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(work);
+    }
+
     /// Runs everything that falls due within this time.
     pub fn tick(&self, ms: u64) {
         self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(ms)).await });

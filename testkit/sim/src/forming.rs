@@ -4,6 +4,7 @@
 use pando_agent::Request;
 use pando_topology::{ClusterId, SLOT_COUNT, Slot, SlotSet};
 
+use crate::invariants;
 use crate::world::{PORT, World};
 
 impl World {
@@ -42,53 +43,14 @@ impl World {
         whole.max_by_key(|map| map.version()).map(|map| map.cluster_id())
     }
 
-    /// All run, have one map with settled roots of the wanted number, nobody is failed, every slot is served and
-    /// every replica follows.
+    /// See `invariants::missing`.
     pub fn has_converged(&self) -> bool {
-        self.missing().is_none()
-    }
-
-    /// What is still missing, if anything is.
-    pub fn missing(&self) -> Option<String> {
-        let mut common = None;
-        let wanted = self.hosts[0].config.root_count;
-        for host in &self.hosts {
-            let state = host.plane.state();
-            let name = host.id;
-            let Some((map, me)) = &state.view else { return Some(format!("host {name} has no map")) };
-            let key = (map.cluster_id(), map.version());
-            if *common.get_or_insert(key) != key {
-                return Some(format!("host {name} has another map"));
-            }
-            if !host.is_running() || !state.cluster_ok {
-                return Some(format!("host {name} does not run or says that the cluster is down"));
-            }
-            let roots = map.roots();
-            if roots.previous.is_some() || roots.voters.len() != wanted.min((self.hosts.len() - 1) | 1) {
-                return Some(format!("host {name} shows {} roots", roots.voters.len()));
-            }
-            if map.nodes().len() != self.hosts.len() || map.nodes().values().any(|node| node.failed) {
-                return Some(format!("host {name} misses nodes"));
-            }
-            if map.slots_assigned() < SLOT_COUNT {
-                return Some(format!("host {name} shows slots without an owner"));
-            }
-            let shard = map.shard_of(me);
-            if shard.is_some_and(|shard| shard.primary != *me) && !(state.link_up && state.has_data()) {
-                return Some(format!("host {name} does not follow its primary"));
-            }
-        }
-        let (map, _) = self.hosts[0].plane.state().view.clone()?;
-        let idle = map.shards().values().find(|shard| {
-            let first = shard.slots.first();
-            first.is_some_and(|slot| self.writer_of(slot).is_none())
-        });
-        idle.map(|shard| format!("nobody writes for shard {}", shard.id))
+        invariants::missing(self).is_none()
     }
 
     /// One line per host, for failures.
     pub fn describe(&self) -> String {
-        let mut text = format!("at {} ms, missing: {}", self.now_ms(), self.missing().unwrap_or_default());
+        let mut text = format!("at {} ms, missing: {}", self.now_ms(), invariants::missing(self).unwrap_or_default());
         for host in &self.hosts {
             let state = host.plane.state();
             let info = host.handle().map(|handle| handle.info()).unwrap_or_default();

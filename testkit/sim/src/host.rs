@@ -3,7 +3,7 @@
 //! the network is `net`'s; who does what to it is decided by scenarios and `faults`.
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Host {
     is_asleep: bool,
     /// For how long the process has not run and has not noticed.
     still_ms: u64,
+    /// Set when the agent has ended because it was asked to.
+    is_shut_down: Arc<AtomicBool>,
     /// Offsets of its plane by true time: what replicas can have pulled.
     pub history: Vec<(u64, u64)>,
 }
@@ -71,6 +73,7 @@ impl Host {
             is_paused: false,
             is_asleep: false,
             still_ms: 0,
+            is_shut_down: Arc::default(),
             history: Vec::new(),
         }
     }
@@ -135,7 +138,24 @@ impl Host {
         *self.started.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.plane.crash();
         self.history.clear();
+        self.is_shut_down = Arc::default();
         (self.is_paused, self.is_asleep, self.still_ms) = (false, false, 0);
+    }
+
+    /// Asks the agent to end; `has_shut_down` tells when it has.
+    pub fn shut_down(&self) {
+        if let (Some(process), Some(handle)) = (&self.process, self.handle()) {
+            let done = self.is_shut_down.clone();
+            process.spawn(async move {
+                handle.shutdown().await;
+                done.store(true, Ordering::Relaxed);
+            });
+        }
+    }
+
+    /// The agent has ended because it was asked to.
+    pub fn has_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Relaxed)
     }
 
     /// The process stands still (SIGSTOP, a machine without processor time). Its clocks and its kernel go on.

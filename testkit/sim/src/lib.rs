@@ -11,6 +11,8 @@
 //! A run has two phases: faults, during which only safety is checked, then everything is healed and
 //! the cluster has to converge. docs/simulation.md says how to run and repeat it.
 
+pub mod admin;
+pub mod clients;
 pub mod data;
 pub mod engine;
 pub mod faults;

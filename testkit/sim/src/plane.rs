@@ -30,6 +30,8 @@ pub struct PlaneState {
     pub data_age_ms: u64,
     /// Replica: a full copy arrives, and is there at this true time.
     pub loading_until_ms: Option<u64>,
+    /// Says that it has everything and takes nothing: for tests that want to see what notices.
+    pub lies: bool,
     /// Messages published elsewhere that arrived here.
     pub published: Vec<Vec<u8>>,
     /// Set when a map came that is older than the one before, or equal but different.
@@ -85,7 +87,8 @@ impl Log {
         self.sums.push((before ^ write).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
     }
 
-    fn sum(&self, len: usize) -> Option<u64> {
+    /// Of the first `len` writes; none if there are fewer.
+    pub fn sum(&self, len: usize) -> Option<u64> {
         if len == 0 { Some(0) } else { self.sums.get(len - 1).copied() }
     }
 
@@ -188,9 +191,9 @@ impl DataPlane for FakePlane {
     fn status(&self) -> DataStatus {
         let state = self.state();
         DataStatus {
-            offset: state.offset,
-            link_up: state.link_up,
-            synced: state.has_data(),
+            offset: if state.lies { u64::MAX / 2 } else { state.offset },
+            link_up: state.link_up || state.lies,
+            synced: state.has_data() || state.lies,
             loading: state.loading_until_ms.is_some(),
             data_age_ms: state.data_age_ms,
             ..DataStatus::default()
@@ -208,7 +211,7 @@ impl DataPlane for FakePlane {
     fn reached(&self, offset: u64) -> BoxFuture<'static, ()> {
         let plane = self.clone();
         Box::pin(async move {
-            while plane.state().offset < offset {
+            while plane.status().offset < offset {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         })

@@ -2,6 +2,8 @@
 //! One random run from a seed: form a cluster of a random shape, torment it, heal it, see whether it becomes
 //! whole. Used by the tests and by `cargo xtask sim`.
 
+use std::collections::BTreeMap;
+
 use pando_env::{Rng, SeededRng};
 
 use crate::faults::Plan;
@@ -28,6 +30,10 @@ pub struct Outcome {
     pub failovers: u64,
     /// Milliseconds from the end of the faults until the cluster was whole.
     pub healed_ms: u64,
+    /// Writes that were acknowledged without and with waiting, and those that were not.
+    pub writes: [u64; 3],
+    /// Requests of operators that were answered well and badly, by kind.
+    pub answers: BTreeMap<&'static str, [u64; 2]>,
     /// Equal for equal runs.
     pub trace: u64,
 }
@@ -43,6 +49,11 @@ impl Outcome {
         for (kind, count) in &self.plan.counts {
             text.push_str(&format!("fault {count} {kind}\n"));
         }
+        for (kind, [good, bad]) in &self.answers {
+            text.push_str(&format!("answered {good} {kind}\nrefused {bad} {kind}\n"));
+        }
+        let [plain, waited, unknown] = self.writes;
+        text.push_str(&format!("writes {plain} plain\nwrites {waited} waited\nwrites {unknown} unknown\n"));
         let Outcome { seed, shape, steps, failovers, healed_ms, trace, .. } = self;
         text.push_str(&format!("seed {seed} {shape} steps {steps} failovers {failovers} healed {healed_ms}\n"));
         text + &format!("trace {trace:016x}")
@@ -68,14 +79,26 @@ pub fn run(seed: u64) -> Outcome {
     }
     let mut plan = Plan::default();
     world.form(primaries);
+    world.add_clients(2 + dice.below(6) as usize);
     plan.torment(&mut world, FAULTS_MS);
     let start = world.now_ms();
-    let is_whole = world.until(HEAL_MS, World::has_converged);
+    let is_whole = plan.settle(&mut world, HEAL_MS);
     let failure = match (&world.failure, is_whole) {
         (Some(failure), _) => Some(format!("{failure}\n{}", world.describe())),
         (None, false) => Some(format!("not whole after healing: {}", world.describe())),
         (None, true) => None,
     };
     let (steps, trace) = (world.now_ms(), world.trace_hash());
-    Outcome { seed, shape, failure, plan, steps, failovers: world.failovers(), healed_ms: steps - start, trace }
+    Outcome {
+        seed,
+        shape,
+        failure,
+        plan,
+        steps,
+        failovers: world.failovers(),
+        healed_ms: steps - start,
+        writes: world.writes(),
+        answers: world.answers(),
+        trace,
+    }
 }

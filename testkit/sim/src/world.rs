@@ -12,9 +12,11 @@ use pando_agent::{AgentConfig, AgentHandle, Answer, Request, Roles};
 use pando_env::{Rng, SeededRng};
 use pando_topology::{NodeId, ShardId, Slot};
 
+use crate::admin::Admin;
+use crate::clients::Clients;
 use crate::data::{self, Writer};
 use crate::host::Host;
-use crate::invariants::{self, Invariant, Seen};
+use crate::invariants::{self, Fact, Invariant, Scene, Seen};
 use crate::net::Network;
 use crate::plane::FakePlane;
 
@@ -45,6 +47,9 @@ pub struct World {
     rng: SeededRng,
     elapsed_ms: u64,
     writer: Writer,
+    clients: Clients,
+    admin: RefCell<Admin>,
+    facts: Vec<Fact>,
     invariants: Vec<Box<dyn Invariant>>,
     trace: std::collections::hash_map::DefaultHasher,
     last_traced: BTreeMap<usize, (u64, bool)>,
@@ -91,6 +96,9 @@ impl World {
             rng: SeededRng::new(seed ^ 0x5eed),
             elapsed_ms: 0,
             writer: Writer::default(),
+            clients: Clients::default(),
+            admin: RefCell::default(),
+            facts: Vec::new(),
             invariants: invariants::all(),
             trace: Default::default(),
             last_traced: BTreeMap::new(),
@@ -197,7 +205,15 @@ impl World {
             self.failure = Some(format!("a process panicked: {text}"));
             return;
         }
-        data::step(self.elapsed_ms, &mut self.hosts, &self.network, &self.rng, &mut self.writer);
+        for host in 0..count {
+            if self.hosts[host].has_shut_down() {
+                self.kill(host);
+            }
+        }
+        let (now, facts) = (self.elapsed_ms, &mut self.facts);
+        data::step(now, &mut self.hosts, &self.network, &self.rng, &mut self.writer, facts);
+        self.clients.step(now, &self.hosts, &self.rng, &mut self.writer, facts);
+        self.admin.borrow_mut().step(&self.hosts, facts);
         self.trace_step();
         self.check();
     }
@@ -233,12 +249,40 @@ impl World {
     fn check(&mut self) {
         let with_info = self.elapsed_ms.is_multiple_of(INFO_EVERY_MS);
         let seen: Vec<Seen> = self.hosts.iter().map(|host| Seen::of(host, with_info)).collect();
+        let facts = std::mem::take(&mut self.facts);
+        let scene = Scene { now_ms: self.elapsed_ms, seen: &seen, facts: &facts, network: &self.network };
         for invariant in &mut self.invariants {
-            if let Err(failure) = invariant.check(self.elapsed_ms, &seen) {
+            if let Err(failure) = invariant.check(&scene) {
                 self.failure = Some(format!("{} at {} ms: {failure}", invariant.name(), self.elapsed_ms));
                 return;
             }
         }
+    }
+
+    /// Checks this property and no other one from here on: for tests of the invariants.
+    pub fn check_only(&mut self, invariant: Box<dyn Invariant>) {
+        self.invariants = vec![invariant];
+    }
+
+    /// As if this had been heard in the next step: for tests of the invariants.
+    pub fn pretend(&mut self, fact: Fact) {
+        self.facts.push(fact);
+    }
+
+    /// So many clients write from now on.
+    pub fn add_clients(&mut self, count: usize) {
+        self.clients = Clients::new(count);
+    }
+
+    /// Writes of clients that were acknowledged without and with waiting, and those that were not.
+    pub fn writes(&self) -> [u64; 3] {
+        let [plain, waited] = self.clients.acknowledged;
+        [plain, waited, self.clients.unknown]
+    }
+
+    /// Requests that were answered well and badly, by kind.
+    pub fn answers(&self) -> BTreeMap<&'static str, [u64; 2]> {
+        self.admin.borrow().answers.clone()
     }
 
     fn trace_step(&mut self) {
@@ -353,6 +397,7 @@ impl World {
         let pending: Pending = Arc::default();
         let slot = pending.clone();
         let put = move |result| *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        self.admin.borrow_mut().asked(&self.hosts[host], &request, pending.clone());
         match self.handle(host) {
             Some(handle) => handle.submit(request, Box::new(put)),
             None => put(Err("not running".into())),

@@ -1,41 +1,216 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The checks themselves: a property that is broken on purpose is noticed.
+//! The checks themselves: each property is broken on purpose once, and the checker of that property says so. What
+//! cannot be broken from outside is broken by disks that lie, clocks out of bounds, data planes that lie, or by
+//! answers that nobody gave.
 
-use pando_agent::DataPlane;
-use pando_sim::world::World;
-use pando_topology::Role;
+use std::sync::Arc;
+
+use pando_agent::{DataPlane, FailoverMode, Request};
+use pando_sim::faults::heal_all;
+use pando_sim::forming::share;
+use pando_sim::invariants::{
+    CopiesKept, Fact, FreshReads, HandoverKeeps, Invariant, Once, OneLeader, OneLog, OneWriter, SilentMinority,
+    SlotsStay, VersionsGrow, missing,
+};
+use pando_sim::world::{LEASE_MS, World};
+use pando_topology::{ClusterMap, MapParts, Role, Shard, SlotSet, TopologyVersion};
+
+/// A formed cluster under the eyes of one checker.
+fn world(seed: u64, hosts: usize, primaries: usize, invariant: impl Invariant + 'static) -> World {
+    let mut world = World::new(seed, hosts);
+    world.check_only(Box::new(invariant));
+    world.form(primaries);
+    world.run_ms(500);
+    world
+}
+
+fn fires(world: &World, text: &str) {
+    let failure = world.failure.clone().expect("the checker fires");
+    assert!(failure.contains(text), "{failure}");
+}
+
+/// The first replica of host 0.
+fn replica(world: &World) -> usize {
+    let (map, primary) = world.plane(0).state().view.clone().expect("a view");
+    let is_its = |host: &usize| {
+        let id = world.node_id(*host).expect("a view");
+        map.role_of(&id) == Some(Role::Replica) && map.shard_of(&id).map(|s| s.primary) == Some(primary)
+    };
+    (0..world.len()).find(is_its).expect("it has a replica")
+}
 
 #[test]
 fn a_second_writer_is_noticed() {
-    let mut world = World::new(21, 4);
-    world.form(2);
+    let mut world = world(21, 4, 2, OneWriter);
     // A replica that takes itself for the primary: its map says so, and it ignores its lease.
-    let (map, primary) = world.plane(0).state().view.clone().expect("a view");
-    let replica = (0..4).find(|host| {
-        let id = world.node_id(*host).expect("a view");
-        map.role_of(&id) == Some(Role::Replica) && map.shard_of(&id).map(|s| s.primary) == Some(primary)
-    });
-    let plane = world.plane(replica.expect("it has a replica"));
-    plane.state().view = Some((map, primary));
+    let view = world.plane(0).state().view.clone();
+    let plane = world.plane(replica(&world));
+    plane.state().view = view;
     plane.lease(u64::MAX, true);
     world.run_ms(1);
-    let failure = world.failure.clone().expect("the checker fires");
-    assert!(failure.contains("accept writes for shard"), "{failure}");
+    fires(&world, "accept writes for shard");
+}
+
+/// A replica is promoted while the promises to the former primary stand, by the clock of that one: it goes much
+/// slower than leases allow for.
+#[test]
+fn a_clock_out_of_bounds_is_noticed() {
+    let mut world = world(23, 6, 2, OneWriter);
+    world.host_mut(0).rate_ppm = -500_000;
+    world.run_ms(200);
+    world.isolate(0);
+    world.run_ms(4 * LEASE_MS);
+    fires(&world, "accept writes for shard");
 }
 
 #[test]
 fn an_older_map_is_noticed() {
-    let mut world = World::new(22, 3);
-    let early = {
-        world.until(3_000, |world| world.plane(0).state().view.is_some());
-        world.plane(0).state().view.clone().expect("a view").0
-    };
-    world.form(2);
-    let current = world.plane(0).state().view.clone().expect("a view");
-    if early.cluster_id() == current.0.cluster_id() {
-        world.plane(0).topology(early, current.1);
-        world.run_ms(1);
-        let failure = world.failure.clone().expect("the checker fires");
-        assert!(failure.contains("after"), "{failure}");
+    let mut world = world(22, 3, 2, VersionsGrow::default());
+    let (map, me) = world.plane(0).state().view.clone().expect("a view");
+    let older = MapParts { version: TopologyVersion(map.version().get() - 1), ..map.parts().clone() };
+    let since = older.roots.since;
+    if since <= older.version
+        && let Ok(older) = ClusterMap::new(older)
+    {
+        world.plane(0).topology(Arc::new(older), me);
+    } else {
+        world.plane(0).topology(Arc::new(ClusterMap::empty(map.cluster_id())), me);
     }
+    world.run_ms(1);
+    fires(&world, "after");
+}
+
+#[test]
+fn lost_slots_are_noticed() {
+    let mut world = world(24, 3, 2, SlotsStay::default());
+    let (map, me) = world.plane(0).state().view.clone().expect("a view");
+    let mut parts = MapParts { version: TopologyVersion(map.version().get() + 1), ..map.parts().clone() };
+    let (id, shard) = parts.shards.first_key_value().map(|(id, shard)| (*id, (**shard).clone())).expect("a shard");
+    parts.shards.insert(id, Arc::new(Shard { slots: SlotSet::new(), ..shard }));
+    world.plane(0).topology(Arc::new(ClusterMap::new(parts).expect("valid")), me);
+    world.run_ms(1);
+    fires(&world, "has lost slots");
+}
+
+/// All disks forget what they said was synced, so the roots do things a second time.
+fn forgetful(seed: u64, invariant: impl Invariant + 'static) -> World {
+    let mut world = world(seed, 3, 1, invariant);
+    for host in 0..3 {
+        world.host(host).disk.set_lying(true);
+    }
+    for round in 0..10 {
+        for _ in 0..3 {
+            world.ask(0, Request::BumpEpoch);
+            world.run_ms(30);
+        }
+        // Another leader, or the same one again.
+        world.crash(round % 3);
+        world.run_ms(3 * LEASE_MS);
+        for host in 0..3 {
+            world.crash(host);
+        }
+        heal_all(&mut world);
+        world.run_ms(3 * LEASE_MS);
+        if world.failure.is_some() {
+            break;
+        }
+    }
+    world
+}
+
+#[test]
+fn a_log_that_was_forgotten_is_noticed() {
+    fires(&forgetful(25, OneLog::default()), "have applied different entries");
+}
+
+#[test]
+fn a_vote_that_was_forgotten_is_noticed() {
+    fires(&forgetful(26, OneLeader::default()), "both lead in term");
+}
+
+#[test]
+fn an_old_answer_is_noticed() {
+    let mut world = world(27, 3, 1, FreshReads::default());
+    let (map, _) = world.plane(0).state().view.clone().expect("a view");
+    let (cluster, version) = (map.cluster_id(), map.version());
+    world.pretend(Fact::Changed { host: 0, cluster, version });
+    world.pretend(Fact::ReadBegan { host: 1, number: 1 });
+    world.run_ms(1);
+    let read = |version| Fact::ReadEnded { host: 1, number: 1, cluster: Some(cluster), version: Some(version) };
+    world.pretend(read(version));
+    world.run_ms(1);
+    world.assert_safe();
+    world.pretend(Fact::ReadBegan { host: 1, number: 1 });
+    world.run_ms(1);
+    world.pretend(read(TopologyVersion(version.get() - 1)));
+    world.run_ms(1);
+    fires(&world, "was known before");
+}
+
+#[test]
+fn an_answer_of_a_minority_is_noticed() {
+    let mut world = world(28, 5, 2, SilentMinority::default());
+    let (map, _) = world.plane(0).state().view.clone().expect("a view");
+    world.isolate(4);
+    world.pretend(Fact::ReadBegan { host: 4, number: 1 });
+    world.run_ms(1);
+    let (cluster, version) = (Some(map.cluster_id()), Some(map.version()));
+    world.pretend(Fact::ReadEnded { host: 4, number: 1, cluster, version });
+    world.run_ms(1);
+    fires(&world, "reaches no majority");
+}
+
+/// A write is acknowledged as being everywhere, and is only on a primary that is cut off.
+#[test]
+fn a_lost_write_is_noticed() {
+    let mut world = world(29, 6, 2, CopiesKept::default());
+    let shard = world.plane(0).state().shard().expect("it has a shard");
+    world.isolate(0);
+    world.run_ms(LEASE_MS / 2);
+    let at = world.plane(0).log().len() - 1;
+    let write = world.plane(0).log().writes()[at];
+    world.pretend(Fact::Kept { shard, write, at });
+    world.run_ms(4 * LEASE_MS);
+    world.heal();
+    world.run_ms(4 * LEASE_MS);
+    fires(&world, "threw away the last copy");
+}
+
+/// A replica says that it has everything, and takes over with less.
+#[test]
+fn a_failover_that_loses_writes_is_noticed() {
+    let mut world = world(30, 4, 2, HandoverKeeps);
+    let heir = replica(&world);
+    world.plane(heir).state().lies = true;
+    world.run_ms(100);
+    world.ask(heir, Request::Failover(FailoverMode::Planned));
+    world.run_ms(4 * LEASE_MS);
+    fires(&world, "does not have all");
+}
+
+#[test]
+fn a_write_that_was_done_twice_is_noticed() {
+    let mut world = world(31, 3, 1, Once::default());
+    let write = world.plane(0).log().writes()[0];
+    world.plane(0).write(write);
+    world.run_ms(1);
+    fires(&world, "twice");
+}
+
+#[test]
+fn a_cluster_that_is_not_whole_is_noticed() {
+    let mut world = world(32, 4, 2, OneWriter);
+    assert_eq!(missing(&world), None);
+    let heir = replica(&world);
+    world.plane(heir).state().lies = true;
+    world.plane(heir).state().link_up = false;
+    assert!(missing(&world).is_some_and(|text| text.contains("does not follow")));
+    world.plane(heir).state().lies = false;
+    world.crash(0);
+    world.run_ms(1);
+    assert!(missing(&world).is_some());
+    let slot = share(0, 2).first().expect("a slot");
+    assert_eq!(world.writer_of(slot), None);
+    heal_all(&mut world);
+    assert!(world.until(20_000, World::has_converged), "{}", world.describe());
 }

@@ -4,6 +4,7 @@
 
 mod clocks;
 mod disks;
+mod members;
 mod network;
 mod processes;
 
@@ -26,6 +27,10 @@ pub(crate) enum End {
     Mend(usize),
     /// All paths are as they should be.
     Calm,
+    /// The agent is told to stop.
+    ShutDown(usize),
+    /// It had its time; the process is gone, and another one is started.
+    Ended(usize),
 }
 
 /// A kind of fault: its weight, its name, and the function that does it and says what it did (`None`: not now).
@@ -72,11 +77,12 @@ impl Plan {
     }
 
     fn kinds(&self) -> Vec<Kind> {
-        let families: [(&'static str, &[Kind]); 4] = [
+        let families: [(&'static str, &[Kind]); 5] = [
             ("network", network::KINDS),
             ("processes", processes::KINDS),
             ("disks", disks::KINDS),
             ("clocks", clocks::KINDS),
+            ("members", members::KINDS),
         ];
         let wanted = families.iter().filter(|(name, _)| self.only.is_empty() || self.only.contains(name));
         wanted.flat_map(|(_, kinds)| kinds.iter().copied()).collect()
@@ -129,6 +135,14 @@ impl Plan {
                 }
             }
             End::Calm => world.network().mend(),
+            End::ShutDown(host) => {
+                world.host(host).shut_down();
+                self.later(world, 300, End::Ended(host));
+            }
+            End::Ended(host) => {
+                world.kill(host);
+                world.restart(host);
+            }
         }
     }
 
@@ -140,11 +154,25 @@ impl Plan {
         for end in std::mem::take(&mut self.ends).into_values() {
             self.end(world, end);
         }
+        self.ends.clear();
         for host in 0..world.len() {
             world.host_mut(host).resume();
             disks::mend(world, host);
             world.restart(host);
         }
+    }
+
+    /// Waits until the cluster is whole, with an operator who brings back what was forgotten or reset. False if it
+    /// is not within this time.
+    pub fn settle(&mut self, world: &mut World, limit_ms: u64) -> bool {
+        let end = world.now_ms() + limit_ms;
+        while world.now_ms() < end && world.failure.is_none() {
+            if world.until(500, World::has_converged) {
+                return true;
+            }
+            members::tidy_up(world);
+        }
+        false
     }
 
     /// What was done, for a report.

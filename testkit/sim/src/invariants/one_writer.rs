@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Invariant, Seen};
+use super::{Invariant, Scene};
 
 /// See the head of this file.
 pub struct OneWriter;
@@ -13,10 +13,10 @@ impl Invariant for OneWriter {
         "one writer"
     }
 
-    fn check(&mut self, _now_ms: u64, seen: &[Seen]) -> Result<(), String> {
+    fn check(&mut self, scene: &Scene<'_>) -> Result<(), String> {
         let mut by_shard = BTreeMap::new();
         let mut by_range = Vec::new();
-        for process in seen.iter().filter(|process| process.is_running) {
+        for process in scene.seen.iter().filter(|process| process.is_running) {
             let Some((shard, reign)) = process.plane.accepts(process.now_ms) else { continue };
             if let Some((other, other_reign)) = by_shard.insert(shard, (process.host, reign)) {
                 return Err(format!(

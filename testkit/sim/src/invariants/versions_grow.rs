@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pando_topology::{ClusterId, ClusterMap, TopologyVersion};
 
-use super::{Invariant, Seen};
+use super::{Invariant, Scene};
 
 /// See the head of this file.
 #[derive(Default)]
@@ -20,8 +20,8 @@ impl Invariant for VersionsGrow {
         "versions grow"
     }
 
-    fn check(&mut self, _now_ms: u64, seen: &[Seen]) -> Result<(), String> {
-        for process in seen {
+    fn check(&mut self, scene: &Scene<'_>) -> Result<(), String> {
+        for process in scene.seen {
             if let Some(complaint) = &process.plane.complaint {
                 return Err(complaint.clone());
             }

@@ -68,6 +68,8 @@ struct State {
     slow: BTreeMap<(HostId, HostId), u64>,
     lossy: BTreeMap<(HostId, HostId), u64>,
     wakers: Vec<Waker>,
+    /// How often a path was cut or healed.
+    changes: u64,
 }
 
 impl Network {
@@ -87,6 +89,7 @@ impl Network {
             slow: BTreeMap::new(),
             lossy: BTreeMap::new(),
             wakers: Vec::new(),
+            changes: 0,
         })))
     }
 
@@ -144,12 +147,16 @@ impl Network {
 
     /// Nothing gets from the one to the other.
     pub fn cut(&self, from: HostId, to: HostId) {
-        self.state().cuts.insert((from, to));
+        let mut state = self.state();
+        state.changes += 1;
+        state.cuts.insert((from, to));
     }
 
     /// As `cut`, but all that was sent meanwhile arrives as soon as it is over.
     pub fn hold(&self, from: HostId, to: HostId) {
-        self.state().held.insert((from, to));
+        let mut state = self.state();
+        state.changes += 1;
+        state.held.insert((from, to));
     }
 
     /// Ends one cut.
@@ -166,6 +173,7 @@ impl Network {
     /// Ends all cuts and holds.
     pub fn heal(&self) {
         self.with(|state| {
+            state.changes += 1;
             state.cuts.clear();
             state.held.clear();
             let keys: Vec<ConnKey> = state.conns.keys().copied().collect();
@@ -179,6 +187,11 @@ impl Network {
     pub fn is_cut(&self, a: HostId, b: HostId) -> bool {
         let state = self.state();
         !(state.is_open(a, b) && state.is_open(b, a))
+    }
+
+    /// How often paths were cut or healed so far.
+    pub fn changes(&self) -> u64 {
+        self.state().changes
     }
 
     /// Longest delay of a packet from here on.

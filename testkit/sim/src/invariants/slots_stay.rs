@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! Committed changes stay: the newest version of a cluster that was ever seen never disappears from
-//! all its processes at once for good, and a slot that had an owner keeps one (no scenario gives
-//! slots back once they are assigned).
+//! A slot that had an owner keeps one: once all slots of a cluster are owned, every later version has owners for
+//! all of them (nobody in a simulation gives slots back).
 
 use std::collections::BTreeMap;
 
 use pando_topology::{ClusterId, TopologyVersion};
 
-use super::{Invariant, Seen};
+use super::{Invariant, Scene};
 
 /// See the head of this file.
 #[derive(Default)]
-pub struct NothingLost {
+pub struct SlotsStay {
     /// Version at which all slots of a cluster had owners for the first time.
     complete: BTreeMap<ClusterId, TopologyVersion>,
 }
 
-impl Invariant for NothingLost {
+impl Invariant for SlotsStay {
     fn name(&self) -> &'static str {
-        "nothing is lost"
+        "slots keep owners"
     }
 
-    fn check(&mut self, _now_ms: u64, seen: &[Seen]) -> Result<(), String> {
-        for process in seen {
+    fn check(&mut self, scene: &Scene<'_>) -> Result<(), String> {
+        for process in scene.seen {
             let Some((map, _)) = &process.plane.view else { continue };
             let is_complete = map.slots_assigned() == pando_topology::SLOT_COUNT;
             match self.complete.get(&map.cluster_id()) {

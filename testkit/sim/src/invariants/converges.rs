@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: BSD-3-Clause
+//! After healing everything agrees: all processes run and have one map, with settled roots of the wanted number,
+//! nobody is failed, every slot is served and every replica follows. Asked at the end of a run, not after each step.
+
+use pando_topology::SLOT_COUNT;
+
+use crate::world::World;
+
+/// What is still missing, if anything is.
+pub fn missing(world: &World) -> Option<String> {
+    let mut common = None;
+    let wanted = world.host(0).config.root_count.min((world.len() - 1) | 1);
+    for id in 0..world.len() {
+        let host = world.host(id);
+        let state = host.plane.state();
+        let Some((map, me)) = &state.view else { return Some(format!("host {id} has no map")) };
+        let key = (map.cluster_id(), map.version());
+        if *common.get_or_insert(key) != key {
+            return Some(format!("host {id} has another map"));
+        }
+        if !host.is_running() || !state.cluster_ok {
+            return Some(format!("host {id} does not run or says that the cluster is down"));
+        }
+        let roots = map.roots();
+        if roots.previous.is_some() || roots.voters.len() != wanted {
+            return Some(format!("host {id} shows {} roots", roots.voters.len()));
+        }
+        if map.nodes().len() != world.len() || map.nodes().values().any(|node| node.failed) {
+            return Some(format!("host {id} misses nodes"));
+        }
+        if map.slots_assigned() < SLOT_COUNT {
+            return Some(format!("host {id} shows slots without an owner"));
+        }
+        let is_replica = map.shard_of(me).is_some_and(|shard| shard.primary != *me);
+        if is_replica && !(state.link_up && state.has_data()) {
+            return Some(format!("host {id} does not follow its primary"));
+        }
+    }
+    let (map, _) = world.plane(0).state().view.clone()?;
+    let idle = map.shards().values().find(|shard| {
+        let first = shard.slots.first();
+        first.is_some_and(|slot| world.writer_of(slot).is_none())
+    });
+    idle.map(|shard| format!("nobody writes for shard {}", shard.id))
+}
