@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! The project's own commands: one per intent, and checking never edits.
 //!
-//! `cargo xtask tidy | peers | test | verify | fix`; see [`HELP`].
+//! `cargo xtask tidy | peers | test | sim | verify | fix`; see [`HELP`].
 
 mod peers;
+mod sim;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ cargo xtask COMMAND
   tidy      check what compilers do not: crate directions, paths named in the docs, file heads
   peers     install the servers and client libraries that tests compare with, into .cache/peers
   test      build the binary, install the peers, run every test        (extra words go to cargo test)
+  sim       run seeds of the simulation on all cores: --seeds N --from S --minutes M --jobs J
   verify    formatting, clippy with warnings denied, tidy, test: what CI runs
   fix       format, and apply clippy's suggestions
 ";
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         "tidy" => tidy::check(&root()),
         "peers" => peers::install(&root()),
         "test" => test(&rest),
+        "sim" => sim::run(&root(), &rest),
         "verify" => verify(),
         "fix" => fix(),
         _ => {

@@ -109,7 +109,8 @@ impl Flow {
 
         let pause = |for_ms| Call::PauseWrites { shard: shard.id, epoch: shard.epoch, for_ms };
         let pause_ms = view.config.manual_failover_ms;
-        let until = Instant::now() + Duration::from_millis(pause_ms);
+        // Less than what the primary is asked for: its clock may go faster than this one.
+        let until = Instant::now() + Duration::from_millis(pause_ms - pause_ms / 64);
         let end = match line.call(&pause(pause_ms), CALL_LIMIT).await {
             Ok(Reply::Paused { offset }) => offset,
             Ok(Reply::Refused(text) | Reply::Busy(text)) => return Err(text),

@@ -21,6 +21,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 /// A lease without an end: an active primary without replicas.
 pub const UNLIMITED: u64 = u64::MAX;
 
+/// The holder counts a promise for so much less than its giver: a 64th, because their clocks may go at different
+/// rates (one in a hundred is allowed for), and two milliseconds for rounding.
+fn counted(lease_ms: u64) -> u64 {
+    lease_ms.saturating_sub(lease_ms / 64 + 2)
+}
+
 /// How many heartbeats may be on the way. An answer to an older one counts as lost.
 const SENT_MAX: usize = 256;
 
@@ -241,7 +247,7 @@ impl PrimaryLease {
         if (Claim { shard: grant.shard, reign: grant.reign }) != reign.claim {
             return;
         }
-        let until = sent.saturating_add(grant.lease_ms);
+        let until = sent.saturating_add(counted(grant.lease_ms));
         let held = self.root_promises.entry(ack.root).or_insert((ack.root_incarnation, until));
         *held = (held.0.max(ack.root_incarnation), held.1.max(until));
     }
@@ -256,7 +262,7 @@ impl PrimaryLease {
             return;
         }
         let held = self.replica_promises.entry(ack.replica).or_default();
-        *held = (*held).max(sent.saturating_add(grant.lease_ms));
+        *held = (*held).max(sent.saturating_add(counted(grant.lease_ms)));
     }
 
     /// The lease as of now. `own` are the promises that this node itself has given: a reign is not

@@ -11,7 +11,8 @@
 //! ```
 //! A primary may write while it holds promises from a quorum of the roots (A), or from every replica
 //! that could take its place (B). The holder counts from sending, the giver from receipt, so the
-//! giver's time always ends last.
+//! giver's time always ends last; the holder also counts a little less, so that clocks whose rates differ by up to one in a
+//! hundred keep that order.
 //!
 //! Why two nodes never hold a valid lease for one shard. A *reign* is the log index at which a node
 //! (one process of it) became primary; it becomes *active* when it first holds (A). Claim: when a reign

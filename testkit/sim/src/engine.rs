@@ -22,9 +22,7 @@ impl Process {
         let mut builder = Builder::new_current_thread();
         builder.enable_time().start_paused(true);
         #[cfg(tokio_unstable)]
-        builder
-            .rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()))
-            .unhandled_panic(tokio::runtime::UnhandledPanic::ShutdownRuntime);
+        builder.rng_seed(tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()));
         #[cfg(not(tokio_unstable))]
         let _ = seed;
         let runtime = builder.build().expect("a runtime without I/O needs nothing that could fail");

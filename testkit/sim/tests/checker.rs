@@ -85,7 +85,7 @@ fn lost_slots_are_noticed() {
     let mut world = world(24, 3, 2, SlotsStay::default());
     let (map, me) = world.plane(0).state().view.clone().expect("a view");
     let mut parts = MapParts { version: TopologyVersion(map.version().get() + 1), ..map.parts().clone() };
-    let (id, shard) = parts.shards.first_key_value().map(|(id, shard)| (*id, (**shard).clone())).expect("a shard");
+    let (id, shard) = parts.shards.iter().next().map(|(id, shard)| (*id, (**shard).clone())).expect("a shard");
     parts.shards.insert(id, Arc::new(Shard { slots: SlotSet::new(), ..shard }));
     world.plane(0).topology(Arc::new(ClusterMap::new(parts).expect("valid")), me);
     world.run_ms(1);

@@ -129,7 +129,6 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(OneLeader::default()),
         Box::new(FreshReads::default()),
         Box::new(SilentMinority::default()),
-        Box::new(CopiesKept::default()),
         Box::new(HandoverKeeps),
         Box::new(Once::default()),
     ]
