@@ -338,8 +338,9 @@ impl Flow {
             match self.propose(&self.proposal(command), None, deadline).await {
                 Ok((_, version)) => self.reach(cluster, version, deadline).await,
                 Err(ProposeError::Refused(text)) if text.starts_with("ERR Unknown node") => {
-                    // An island that is not founded yet does not know its node either.
-                    if view.myself().is_some() {
+                    // An island that is not founded yet does not know its node either, but then it knows none. A map
+                    // with others only is what a process finds that ended before it could start afresh.
+                    if !view.map.nodes().is_empty() {
                         tracing::warn!("the cluster has forgotten this node; it starts afresh");
                         self.change(Change::BecomeIsland { hard: false }).await.ok();
                         return;

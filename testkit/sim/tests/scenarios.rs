@@ -302,3 +302,32 @@ fn roles_follow_the_committed_map() {
         assert_eq!(map.role_of(&me), Some(expected), "host {host}");
     }
 }
+
+/// A node has the map that does not name it any more, and ends before it could start afresh.
+#[test]
+fn a_forgotten_node_that_dies_at_once_starts_afresh() {
+    let mut world = World::new(61, 5);
+    world.form(2);
+    world.run_ms(500);
+    let (leader, _) = leader_and_other(&world, 2);
+    let (map, _) = world.plane(0).state().view.clone().expect("a view");
+    let is_victim = |host: &usize| {
+        let id = world.node_id(*host).expect("a view");
+        *host != leader && map.role_of(&id) == Some(Role::Replica) && map.roots().contains(&id)
+    };
+    let victim = (0..5).find(is_victim).expect("a root that is a replica and does not lead");
+    let by = (0..2).find(|host| *host != victim).expect("a primary");
+    let former = map.cluster_id();
+    world.must(by, Request::Forget(world.node_id(victim).expect("a view")));
+    let version = world.handle(by).expect("it runs").info().version;
+    let knows = world.until(2_000, |world| world.handle(victim).is_some_and(|handle| handle.info().version >= version));
+    assert!(knows, "{}", world.describe());
+    world.kill(victim);
+    world.restart(victim);
+    let is_island = world.until(10_000, |world| {
+        let view = world.plane(victim).state().view.clone();
+        view.is_some_and(|(map, _)| map.cluster_id() != former && map.nodes().len() == 1)
+    });
+    world.assert_safe();
+    assert!(is_island, "{}", world.describe());
+}

@@ -131,7 +131,10 @@ pub(super) fn tidy_up(world: &mut World) {
     let Some(target) = target else { return };
     for (host, view) in views.iter().enumerate() {
         let Some((own, me)) = view else { continue };
-        if own.cluster_id() != main {
+        if own.cluster_id() != main && own.nodes().len() > 1 {
+            // Some that were left outside have found each other.
+            world.ask(host, Request::Reset { hard: false });
+        } else if own.cluster_id() != main {
             let target = world.addr(target).to_string();
             world.ask(host, Request::Meet { host: target, port: PORT, cluster_port: 0 });
         } else if let Some(shard) = map.shard_of(me).filter(|shard| shard.primary == *me && shard.slots.is_empty()) {

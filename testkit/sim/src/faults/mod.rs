@@ -152,9 +152,11 @@ impl Plan {
         world.heal();
         world.network().mend();
         for end in std::mem::take(&mut self.ends).into_values() {
-            self.end(world, end);
+            // Whoever was to end later stays.
+            if !matches!(end, End::ShutDown(_)) {
+                self.end(world, end);
+            }
         }
-        self.ends.clear();
         for host in 0..world.len() {
             world.host_mut(host).resume();
             disks::mend(world, host);
