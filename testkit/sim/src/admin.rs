@@ -14,6 +14,8 @@ use crate::world::{Pending, answer};
 struct Open {
     number: u64,
     host: usize,
+    /// Which process of the host was asked.
+    start: u64,
     pending: Pending,
     kind: Asked,
     cluster: Option<ClusterId>,
@@ -59,7 +61,7 @@ impl Admin {
             _ => Asked::Change,
         };
         let cluster = view.map(|(map, _)| map.cluster_id());
-        self.open.push(Open { number: self.next, host: host.id, pending, kind, cluster });
+        self.open.push(Open { number: self.next, host: host.id, start: host.starts(), pending, kind, cluster });
     }
 
     /// One step: what was asked and answered since the last one.
@@ -83,7 +85,7 @@ impl Admin {
         let mut still = Vec::new();
         for open in std::mem::take(&mut self.open) {
             // A process that is gone never answers.
-            if !hosts[open.host].has_process() {
+            if !hosts[open.host].has_process() || hosts[open.host].starts() != open.start {
                 continue;
             }
             match answer(&open.pending) {

@@ -83,6 +83,11 @@ impl Host {
         self.boot_ms + self.jumps.slept_ms.load(Ordering::Relaxed)
     }
 
+    /// How many processes it has had.
+    pub fn starts(&self) -> u64 {
+        self.starts
+    }
+
     /// It has a process, which may stand still.
     pub fn has_process(&self) -> bool {
         self.process.is_some()
