@@ -105,6 +105,9 @@ fn main() -> ExitCode {
 /// With numbers of processes of its own, too: whatever ends this program ends all that it started.
 const UNSHARE: [&str; 7] = ["--net", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
 
+/// Not `exec`: the first process of a namespace does not end by SIGINT or SIGTERM.
+const SCRIPT: &str = "ip link set lo up && \"$0\" \"$@\"; exit $?";
+
 fn has_namespaces() -> bool {
     let tried = Command::new("unshare").args(UNSHARE).args(["ip", "link", "set", "lo", "up"]).output();
     tried.is_ok_and(|output| output.status.success())
@@ -114,7 +117,7 @@ fn has_namespaces() -> bool {
 fn enter_namespace() -> std::io::Error {
     let Ok(program) = std::env::current_exe() else { return std::io::Error::other("this program has no path") };
     let mut command = Command::new("unshare");
-    command.args(UNSHARE).args(["sh", "-c", "ip link set lo up && exec \"$0\" \"$@\""]);
+    command.args(UNSHARE).args(["sh", "-c", SCRIPT]);
     command.arg(program).args(std::env::args_os().skip(1)).env(INSIDE, "1").exec()
 }
 
