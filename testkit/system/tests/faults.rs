@@ -111,6 +111,8 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").args(["-l"]).arg(&self.0).status();
+        // The node could empty it only.
+        let _ = std::fs::remove_dir(&self.0);
     }
 }
 
