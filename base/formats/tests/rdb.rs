@@ -118,6 +118,9 @@ fn what_is_skipped_and_what_is_refused() {
     let (items, _) = read_in_pieces(&image(&body), 1).expect("only skippable things");
     assert_eq!(items.last(), Some(&RdbItem::End { summed: false }));
     assert_eq!(records(items), vec![record(0, b"k", RdbValue::Str(b"v".to_vec()), Some(1000))]);
+    // Compressed bytes that are to yield nothing: an empty string, as in Valkey, whatever they are.
+    let (items, _) = read_in_pieces(&image(&[0, 1, b'k', 0xc3, 2, 0, 0x20, 9]), 1).expect("an empty string");
+    assert_eq!(records(items), vec![record(0, b"k", RdbValue::Str(Vec::new()), None)]);
     for (bytes, message) in [
         (b"HELLO0011".to_vec(), "not an RDB file: the magic is missing"),
         (b"REDIS0012".to_vec(), "can't handle RDB format version 0012"),

@@ -180,10 +180,23 @@ impl Node {
         .ok()
     }
 
-    /// SIGSTOP.
+    /// SIGSTOP, and waits until every thread stands still: the signal is on its way for a moment.
     pub fn pause(&mut self) {
         self.signal(libc::SIGSTOP);
         self.stopped = true;
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let is_still = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            // The state follows the name, which may contain anything but ends with the last parenthesis.
+            stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['T', 't', 'Z', 'X']))
+        };
+        let stands = eventually(Duration::from_secs(5), "standstill", || {
+            let all = std::fs::read_dir(&tasks).map_err(|error| error.to_string())?.filter_map(Result::ok).all(is_still);
+            if all { Ok(()) } else { Err("a thread still runs".into()) }
+        });
+        if let Err(error) = stands {
+            eprintln!("port {}: {error}", self.port);
+        }
     }
 
     /// SIGCONT.

@@ -122,6 +122,10 @@ impl<'a> Cursor<'a> {
                 let plain = self.len()?;
                 let plain = self.bounded(plain)?;
                 let packed = self.take(self.bounded(packed)?)?;
+                // Nothing can be unpacked into no bytes, and Valkey takes that for what was declared: an empty string.
+                if plain == 0 {
+                    return Ok(Text::Plain(&[]));
+                }
                 Text::Unpacked(
                     lzf::decompress(packed, plain).map_err(|_| self.corrupt("invalid LZF compressed string"))?,
                 )
