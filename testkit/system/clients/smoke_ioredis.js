@@ -71,8 +71,18 @@ async function single(port) {
 }
 
 async function cluster(port) {
-  const client = new Redis.Cluster([{ host: "127.0.0.1", port }], { scaleReads: "slave" });
+  const client = new Redis.Cluster([{ host: "127.0.0.1", port }]);
   await strings(client);
+  // A replica shows a write a moment later.
+  const reader = new Redis.Cluster([{ host: "127.0.0.1", port }], { scaleReads: "slave" });
+  await client.set("{js}:read", "there");
+  let read = null;
+  for (let tries = 0; read !== "there" && tries < 500; tries++) {
+    read = await reader.get("{js}:read");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assert.equal(read, "there");
+  reader.disconnect();
   const primaries = new Redis.Cluster([{ host: "127.0.0.1", port }]);
   await collections(primaries);
   const waiter = new Redis.Cluster([{ host: "127.0.0.1", port }]);
