@@ -191,7 +191,8 @@ impl Node {
             stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['T', 't', 'Z', 'X']))
         };
         let stands = eventually(Duration::from_secs(5), "standstill", || {
-            let all = std::fs::read_dir(&tasks).map_err(|error| error.to_string())?.filter_map(Result::ok).all(is_still);
+            let all =
+                std::fs::read_dir(&tasks).map_err(|error| error.to_string())?.filter_map(Result::ok).all(is_still);
             if all { Ok(()) } else { Err("a thread still runs".into()) }
         });
         if let Err(error) = stands {
