@@ -88,7 +88,7 @@ fn measure(options: &Options) -> Result<(), String> {
             groups.push(Group::start(kind * half + from, to - from, &addresses, options.lease_ms, options.window)?);
         }
     }
-    println!("{} processes of agents; the agents of a process share decoded maps", groups.len());
+    println!("{} processes of agents", groups.len());
     form(&mut groups, &roots, half)?;
     steady(&mut groups, &roots, options)?;
     if !options.no_kill {
