@@ -3,7 +3,7 @@
 //! how long they take to join and agree, what the cluster costs while nothing happens, and how long it takes after half of
 //! the primaries were killed at once until the last shard has a new one and every agent knows all of them.
 //!
-//! Agents of one process share decoded maps: a machine has no memory for thousands of copies.
+//! Each agent has a map of its own: with thousands of agents memory is the limit.
 
 mod agents;
 mod children;
