@@ -11,6 +11,8 @@ use pando_topology::{ClusterId, ClusterMap, NodeId, Slot, SlotSet, TopologyVersi
 use pando_wire::explain::{Explanation, Question};
 use tokio::sync::watch;
 
+use crate::shared_maps::SharedMaps;
+
 /// What one process brings along into its cluster.
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -61,6 +63,8 @@ pub struct AgentConfig {
     pub zone_affinity: bool,
     /// `cluster-manual-failover-timeout`, in milliseconds.
     pub manual_failover_ms: u64,
+    /// Maps that several agents of one process share.
+    pub maps: SharedMaps,
 }
 
 impl AgentConfig {
@@ -123,6 +127,7 @@ impl Default for AgentConfig {
             repl_ping_ms: 10_000,
             zone_affinity: true,
             manual_failover_ms: 5000,
+            maps: SharedMaps::default(),
         }
     }
 }

@@ -135,7 +135,8 @@ impl Driver {
     async fn become_stranger(&mut self) -> Result<(), String> {
         self.plane.lease(0, false);
         self.map = Arc::new(ClusterMap::empty(self.state.cluster));
-        self.state.map = None;
+        self.state.reign = None;
+        self.unstored_ms = None;
         self.state.told = None;
         self.state.root_files += 1;
         // As good as a new process: numbers of heartbeats start afresh.

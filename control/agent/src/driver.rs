@@ -11,7 +11,7 @@
 //! `following` is its node half, `root_side` its root half, `change` what changes its identity.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pando_env::{BoxFuture, Env};
@@ -22,7 +22,7 @@ use pando_wire::{Conn, ConnConfig, Credential, Header, Identity, Keyring};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::api::{AgentConfig, AgentError, AgentInfo, Answer, DataPlane, Request};
+use crate::api::{AgentConfig, AgentError, Answer, DataPlane, Request};
 use crate::barrier::Readers;
 use crate::counters::Counters;
 use crate::event::Event;
@@ -30,6 +30,7 @@ use crate::flow::{Flow, NO_MAJORITY, View};
 use crate::following::NodeSide;
 use crate::group::Group;
 use crate::handle::{AgentHandle, Ask};
+use crate::info::{Info, Moment};
 use crate::links::Links;
 use crate::net::{self, ConnId, Door, Events, LinkKind};
 use crate::node_state::{NodeState, StateFile};
@@ -71,16 +72,26 @@ pub(crate) struct Driver {
     pub book: Book,
     pub counters: Counters,
     pub store: mpsc::UnboundedSender<Store>,
+    pub store_map: watch::Sender<Option<Arc<ClusterMap>>>,
+    /// The map has changed since it was last written; when to write it.
+    pub unstored_ms: Option<u64>,
     pub view: watch::Sender<View>,
     pub door: watch::Sender<Door>,
-    pub info: Arc<Mutex<AgentInfo>>,
+    pub info: Arc<Info>,
     pub listener: Option<JoinHandle<()>>,
 }
 
-/// Milliseconds between heartbeats: a fifteenth of the lease, at most 100.
+/// Milliseconds between heartbeats while nothing changes: a quarter of the lease, so that one may be lost and
+/// two late before a promise runs out. What changes is sent at once.
 pub(crate) fn heartbeat_ms(lease_ms: u64) -> u64 {
-    (lease_ms / 15).clamp(1, 100)
+    (lease_ms / 4).max(1)
 }
+
+/// Events that are taken in before the driver looks at the clock again.
+const EVENTS_MAX: usize = 64;
+
+/// The driver looks at the clock at least so often, whatever is due.
+const IDLE_MS: u64 = 10_000;
 
 /// Starts an agent on this runtime: see [`crate::Agent::start`].
 pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: Env) -> Result<AgentHandle, AgentError> {
@@ -109,12 +120,12 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     let (asks, asked) = mpsc::unbounded_channel();
     let (store, stores) = mpsc::unbounded_channel();
     tokio::spawn(write_states(file.clone(), stores, events.clone()));
+    let (store_map, maps) = watch::channel(None);
+    tokio::spawn(write_maps(file.clone(), maps));
 
     let identity = Identity { cluster: state.cluster, node: state.node, incarnation: state.incarnation };
-    let map = match &state.map {
-        Some(map) if map.cluster_id() == state.cluster => map.clone(),
-        _ => Arc::new(ClusterMap::empty(state.cluster)),
-    };
+    let map = file.load_map(state.cluster).await.unwrap_or_else(|| ClusterMap::empty(state.cluster));
+    let map = Arc::new(map);
     let credential = Credential::from_secret(&state.secret).map_err(AgentError::Credential)?;
     let config = Arc::new(config);
     let view = View {
@@ -139,7 +150,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     let key = keyring.own.key();
     let conn_config = net::conn_config(config.lease_ms, keyring);
     let (door, door_seen) = watch::channel(Door { identity, raft: None });
-    let info = Arc::new(Mutex::new(AgentInfo::default()));
+    let info = Arc::new(Info::new(env.clock.clone()));
     let mut driver = Driver {
         links: Links::new(env.clone(), conn_config.clone(), events.clone()),
         node: NodeSide::new(&env, &config, &state, is_first_ever),
@@ -153,7 +164,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         reach: Reach::default(),
         readers: Readers::default(),
         book: Book::default(),
-        counters: Counters::default(),
+        counters: info.counters.clone(),
         listener: None,
         env,
         config,
@@ -165,6 +176,8 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         map,
         events,
         store,
+        store_map,
+        unstored_ms: None,
         view,
         door,
         info: info.clone(),
@@ -209,14 +222,19 @@ impl Driver {
     }
 
     async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>, mut asks: mpsc::UnboundedReceiver<Ask>) {
-        let mut tick = tokio::time::interval(Duration::from_millis(heartbeat_ms(self.config.lease_ms)));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut batch = Vec::with_capacity(EVENTS_MAX);
+        let mut has_handles = true;
         loop {
+            let pause_ms = self.next_due_ms().saturating_sub(self.env.clock.now_ms());
             // Biased: the order of branches is part of a simulated run.
             tokio::select! {
                 biased;
-                Some(event) = events.recv() => self.on_event(event).await,
-                ask = asks.recv() => match ask {
+                _ = events.recv_many(&mut batch, EVENTS_MAX) => {
+                    for event in batch.drain(..) {
+                        self.on_event(event).await;
+                    }
+                }
+                ask = asks.recv(), if has_handles => match ask {
                     Some(Ask::Request(request, reply)) => self.on_request(request, reply),
                     Some(Ask::Configure(config)) => self.configure(*config),
                     Some(Ask::Shutdown(done)) => {
@@ -225,11 +243,29 @@ impl Driver {
                         return;
                     }
                     // Nobody holds a handle any more; the agent goes on, as the process does.
-                    None => tick_only(&mut self, &mut events, &mut tick).await,
+                    None => has_handles = false,
                 },
-                _ = tick.tick() => self.on_tick(),
+                _ = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
             }
+            self.on_due();
         }
+    }
+
+    /// When something is due by itself.
+    fn next_due_ms(&self) -> u64 {
+        let now = self.env.clock.now_ms();
+        let root = self.root.as_ref().and_then(RootSide::due_ms);
+        let due = [Some(self.node_due_ms(now)), root, self.reporting_due_ms(), self.reach.due_ms()];
+        due.into_iter().flatten().min().unwrap_or(u64::MAX).min(now + IDLE_MS)
+    }
+
+    /// Does what is due; costs next to nothing if nothing is.
+    fn on_due(&mut self) {
+        let now = self.env.clock.now_ms();
+        self.on_node_due(now);
+        self.on_root_due(now);
+        self.report_due();
+        self.look_at_unreached(now);
     }
 
     pub(crate) async fn on_event(&mut self, event: Event) {
@@ -247,7 +283,11 @@ impl Driver {
                     }
                 }
             }
-            Event::LinkDown { key, generation } => self.links.down(key, generation),
+            Event::LinkDown { key, generation } => {
+                if self.links.down(key, generation) && key.0 == LinkKind::Root {
+                    self.on_root_link_down(key.1);
+                }
+            }
             Event::LinkMessage { key, generation, message } => {
                 if self.links.heard(key, generation) {
                     self.counters.received(&message);
@@ -259,7 +299,7 @@ impl Driver {
                 if conn.is_closed() {
                     return;
                 }
-                self.on_peer_accepted(conn.peer());
+                self.on_peer_accepted(id, conn.peer());
                 conn.note_created(self.env.clock.unix_ms());
                 self.inbound.insert(id, conn);
             }
@@ -291,15 +331,6 @@ impl Driver {
                 done.send(result).ok();
             }
         }
-    }
-
-    fn on_tick(&mut self) {
-        self.on_node_tick();
-        self.on_root_tick();
-        self.look_at_peers();
-        self.seek_roots();
-        self.links.reset_silent((self.config.lease_ms / 2).max(500));
-        self.update_info();
     }
 
     fn configure(&mut self, new: AgentConfig) {
@@ -378,6 +409,10 @@ impl Driver {
             }
             Call::Propose(proposal) => {
                 let is_join = matches!(proposal.command, pando_root_state::Command::Join { .. });
+                if !is_join && conn.peer().cluster != self.state.cluster {
+                    // It means the cluster that this node has left.
+                    return net::reply(&conn, &header, &Reply::NotLeader(None));
+                }
                 if is_join && self.state.joining.is_some() {
                     let text = "ERR The node is about to join another cluster".into();
                     net::reply(&conn, &header, &Reply::Busy(text));
@@ -490,31 +525,21 @@ impl Driver {
             is_backed: self.node.is_backed,
         };
         self.view.send_replace(view);
+        self.update_info();
         self.door.send_replace(Door { identity, raft: self.group.as_ref().map(Group::handler) });
     }
 
-    fn update_info(&mut self) {
-        let status = self.group.as_ref().map(Group::status);
-        let has_quorum = self.has_quorum();
-        let info = AgentInfo {
-            me: Some(self.state.node),
-            cluster: Some(self.state.cluster),
+    /// Shows the present state to those who ask for it.
+    fn update_info(&self) {
+        self.info.set(Moment {
+            me: self.state.node,
+            cluster: self.state.cluster,
             leader: self.leader(),
-            term: status.as_ref().map_or(0, |s| s.term),
             is_root: self.map.roots().contains(&self.state.node),
-            is_leader: status.as_ref().is_some_and(|s| s.is_leader),
             roots: self.map.roots().voters.keys().copied().collect(),
-            applied: status.as_ref().map_or(0, |s| s.last_applied),
-            digest: self.group.as_ref().map(Group::digest),
-            version: self.map.version().get(),
-            quorum: has_quorum,
-            quorum_reason: if has_quorum { String::new() } else { self.quorum_reason() },
-            cluster_ok: self.node.cluster_ok,
-            lease_until_ms: self.node.lease_until_ms,
-            messages: self.counters.list(),
-            publish_dropped: self.counters.publish_dropped,
-        };
-        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = info;
+            version: self.map.version(),
+            group: self.group.clone(),
+        });
     }
 
     async fn shut_down(&mut self) {
@@ -548,22 +573,11 @@ impl Driver {
     }
 }
 
-/// The loop without handles.
-async fn tick_only(driver: &mut Driver, events: &mut mpsc::UnboundedReceiver<Event>, tick: &mut tokio::time::Interval) {
-    loop {
-        tokio::select! {
-            biased;
-            Some(event) = events.recv() => driver.on_event(event).await,
-            _ = tick.tick() => driver.on_tick(),
-        }
-    }
-}
-
 /// How long to wait before a state that could not be written is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
 /// Writes states in order; of several that wait only the last, because each holds everything. What could
-/// not be written is tried again: a new primary waits for its map to be durable.
+/// not be written is tried again: a new primary waits for its reign to be durable.
 async fn write_states(file: StateFile, mut stores: mpsc::UnboundedReceiver<Store>, events: Events) {
     let mut failed: Option<NodeState> = None;
     loop {
@@ -590,14 +604,26 @@ async fn write_states(file: StateFile, mut stores: mpsc::UnboundedReceiver<Store
         }
         match result {
             Ok(()) => {
-                if let Some(map) = &state.map {
-                    events.send(Event::Stored(map.version())).ok();
+                if let Some(reign) = state.reign {
+                    events.send(Event::Stored(reign.version)).ok();
                 }
             }
             Err(error) => {
                 tracing::error!(%error, path = %file.path().display(), "cannot write the node's state");
                 failed = Some(state);
             }
+        }
+    }
+}
+
+/// Writes maps, the last of those that wait. It is a cache: one that cannot be written is left out.
+async fn write_maps(file: StateFile, mut maps: watch::Receiver<Option<Arc<ClusterMap>>>) {
+    while maps.changed().await.is_ok() {
+        let map = maps.borrow_and_update().clone();
+        if let Some(map) = map
+            && let Err(error) = file.store_map(&map).await
+        {
+            tracing::warn!(%error, "cannot write the map; after a restart the roots tell it");
         }
     }
 }

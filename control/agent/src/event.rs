@@ -43,7 +43,7 @@ pub(crate) enum Event {
     Decided,
     /// A read barrier of the own root went through.
     CaughtUp,
-    /// The state file has this version of the map.
+    /// The state file has the reign of the own shard, as of this version of the map.
     Stored(TopologyVersion),
     /// The member of the root group that had stopped was started again, or could not be.
     GroupOpened(Box<Reopened>),

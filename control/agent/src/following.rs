@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pando_env::Env;
-use pando_liveness::{Claim, Heartbeat, Lineage, NodeStatus, PrimaryLease, ProofOfDeath, ReplicaPromise};
-use pando_topology::{ClusterMap, Delta, NodeId, Role, SLOT_COUNT, TopologyVersion};
-use pando_wire::messages::Message;
-use pando_wire::{Conn, Hello, Purpose};
+use pando_liveness::{Claim, Heartbeat, Lineage, NodeStatus, PrimaryLease, ProofOfDeath, ReplicaPromise, Told};
+use pando_topology::{ClusterMap, Node, NodeId, Role, SLOT_COUNT, TopologyVersion};
+use pando_wire::messages::{Contact, Message};
+use pando_wire::{Conn, Hello, MapUpdate, Purpose};
 
 use crate::api::AgentConfig;
-use crate::driver::Driver;
+use crate::driver::{Driver, heartbeat_ms};
 use crate::event::{Change, Event};
 use crate::net::{self, Address, ConnId, LinkKey, LinkKind};
-use crate::node_state::NodeState;
+use crate::node_state::{KnownReign, NodeState};
 
 /// What the node half remembers.
 pub(crate) struct NodeSide {
@@ -39,6 +39,15 @@ pub(crate) struct NodeSide {
     beaten_ms: Option<u64>,
     /// A reign that ended here: the nodes that may stop waiting for it.
     ended: Option<(Claim, Vec<NodeId>)>,
+    /// When the next round of heartbeats is due.
+    next_beat_ms: u64,
+    /// When the lease was last looked at, and until when the verdict then holds if nothing comes.
+    looked_ms: u64,
+    connected_until_ms: u64,
+    /// The root that tells this node of changes.
+    feeder: Option<NodeId>,
+    /// Another root has this version and the feeder should have told it by then.
+    overdue: Option<(NodeId, TopologyVersion, u64)>,
 }
 
 impl NodeSide {
@@ -52,8 +61,14 @@ impl NodeSide {
         };
         promise.restore_told(state.told);
         let bound_until_ms = promise.blocked_until_ms();
+        let mut lease = PrimaryLease::new(state.node, state.incarnation);
+        if let Some(known) = state.reign {
+            let claim = Claim { shard: known.shard, reign: known.reign };
+            promise.restore_reign(claim, known.primary, known.incarnation);
+            lease.note_durable(known.version);
+        }
         Self {
-            lease: PrimaryLease::new(state.node, state.incarnation),
+            lease,
             promise,
             bound_until_ms,
             lease_until_ms: 0,
@@ -64,6 +79,11 @@ impl NodeSide {
             roots: BTreeMap::new(),
             beaten_ms: None,
             ended: None,
+            next_beat_ms: 0,
+            looked_ms: 0,
+            connected_until_ms: 0,
+            feeder: None,
+            overdue: None,
         }
     }
 
@@ -78,6 +98,8 @@ impl NodeSide {
         self.is_backed = false;
         self.roots.clear();
         self.ended = None;
+        self.feeder = None;
+        self.overdue = None;
     }
 }
 
@@ -107,10 +129,14 @@ impl Driver {
 
     /// A majority of the roots has answered within the last lease.
     pub fn has_quorum(&self) -> bool {
-        let now = self.env.clock.now_ms();
-        self.map
-            .roots()
-            .is_quorum(|root| self.node.roots.get(root).is_some_and(|(at, _)| now < at + self.config.lease_ms))
+        self.env.clock.now_ms() < self.quorum_until_ms()
+    }
+
+    /// Until when it can be said that a majority of the roots has answered within the last lease.
+    fn quorum_until_ms(&self) -> u64 {
+        let until_ms = |root: &NodeId| self.node.roots.get(root).map_or(0, |(at, _)| at + self.config.lease_ms);
+        let times = self.node.roots.values().map(|(at, _)| at + self.config.lease_ms);
+        times.filter(|time| self.map.roots().is_quorum(|root| until_ms(root) >= *time)).max().unwrap_or(0)
     }
 
     /// Takes over a newer map of this cluster.
@@ -141,10 +167,9 @@ impl Driver {
             // Clients that waited for a planned failover are told where to go.
             drop(self.plane.pause_writes(None));
         }
-        self.state.map = Some(self.map.clone());
-        self.persist();
-        self.update_lease();
         let roots_changed = old.roots() != self.map.roots();
+        self.keep_map(roots_changed);
+        self.update_lease();
         let mine_changed = old.shard_of(&me) != self.map.shard_of(&me);
         if roots_changed || mine_changed {
             self.send_heartbeats();
@@ -170,6 +195,41 @@ impl Driver {
         }
     }
 
+    /// The voters that the map shows.
+    fn contacts(&self) -> Vec<Contact> {
+        let contact = |node: &Node| Contact { node: node.id, host: node.host.clone(), cluster_port: node.cluster_port };
+        self.map.voters().map(|(_, node)| contact(node)).collect()
+    }
+
+    /// Writes down what the new map means for this node; the map itself soon.
+    fn keep_map(&mut self, roots_changed: bool) {
+        let me = self.me();
+        let known = self.map.shard_of(&me).map(|shard| KnownReign {
+            version: self.map.version(),
+            shard: shard.id,
+            reign: shard.reign,
+            primary: shard.primary,
+            incarnation: shard.primary_incarnation,
+        });
+        let is_same =
+            |known: KnownReign| self.state.reign.map(|r| KnownReign { version: known.version, ..r }) == Some(known);
+        let has_reign = known.is_some_and(|known| !is_same(known));
+        if has_reign {
+            self.state.reign = known;
+        }
+        if roots_changed {
+            self.state.contacts = self.contacts();
+        }
+        if has_reign || roots_changed {
+            self.persist();
+        }
+        if !self.config.maps.is_shared() && self.unstored_ms.is_none() {
+            // A map of ten nodes after a tenth of a second, one of ten thousand after five.
+            let pause_ms = (self.map.nodes().len() as u64 / 2).clamp(100, 10_000);
+            self.unstored_ms = Some(self.env.clock.now_ms() + pause_ms);
+        }
+    }
+
     /// Forgotten, or reset: becomes an island when the roots can do without it.
     fn leave_when_let_go(&self) {
         let flow = self.flow();
@@ -183,7 +243,7 @@ impl Driver {
         });
     }
 
-    /// The map of this version is on disk.
+    /// The reign of the own shard as of this version is on disk.
     pub fn on_stored(&mut self, version: TopologyVersion) {
         if version <= self.map.version() {
             self.node.lease.note_durable(version);
@@ -227,11 +287,16 @@ impl Driver {
         }
         self.links.want(LinkKind::Replica, &replicas, identity);
         self.node.roots.retain(|id, _| self.map.roots().contains(id));
+        if self.node.feeder.is_some_and(|feeder| !roots.contains_key(&feeder)) {
+            self.node.feeder = None;
+        }
+        self.choose_feeder();
     }
 
     /// One round of heartbeats to all roots and beats to all replicas.
     pub fn send_heartbeats(&mut self) {
         let now = self.env.clock.now_ms();
+        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms);
         let seq = self.node.lease.next_seq(now);
         if self.node.active.is_some() {
             self.node.told_seq.get_or_insert(seq);
@@ -291,9 +356,49 @@ impl Driver {
         }
     }
 
-    pub fn on_node_tick(&mut self) {
-        self.send_heartbeats();
-        self.update_lease();
+    /// When something is due by itself.
+    pub fn node_due_ms(&self, now: u64) -> u64 {
+        let node = &self.node;
+        let ahead = |at_ms: u64| if at_ms > node.looked_ms { at_ms } else { u64::MAX };
+        // A promise that ends frees a candidate, an acknowledgement that ages ends a quorum.
+        let due_ms = node.next_beat_ms.min(ahead(node.promise.blocked_until_ms())).min(ahead(node.connected_until_ms));
+        let overdue_ms = node.overdue.map_or(u64::MAX, |(_, _, at_ms)| at_ms);
+        due_ms.min(overdue_ms).min(self.unstored_ms.unwrap_or(u64::MAX)).min(self.seek_due_ms(now)).max(now)
+    }
+
+    /// What the clock has made due.
+    pub fn on_node_due(&mut self, now: u64) {
+        let free_ms = self.node.promise.blocked_until_ms();
+        let is_free = free_ms <= now && free_ms > self.node.looked_ms;
+        if is_free || (self.node.connected_until_ms <= now && self.node.connected_until_ms > self.node.looked_ms) {
+            self.update_lease();
+        }
+        if now >= self.node.next_beat_ms {
+            self.send_heartbeats();
+            self.update_lease();
+            self.links.reset_silent((self.config.lease_ms / 2).max(500));
+            if !self.has_quorum() {
+                self.info.set_reason(self.quorum_reason());
+            }
+        } else if is_free && self.map.role_of(&self.me()) == Some(Role::Replica) {
+            // Its primary is silent: the roots may want to know at once that it can be promoted.
+            self.send_heartbeats();
+        }
+        if let Some((root, version, at_ms)) = self.node.overdue
+            && now >= at_ms
+        {
+            self.node.overdue = None;
+            if self.map.version() < version {
+                self.subscribe_to(root);
+            }
+        }
+        if now >= self.book.due_ms() {
+            self.seek_roots();
+        }
+        if self.unstored_ms.is_some_and(|at_ms| now >= at_ms) {
+            self.unstored_ms = None;
+            self.store_map.send_replace(Some(self.map.clone()));
+        }
     }
 
     /// A process that the map does not have yet can be found by its word alone.
@@ -308,9 +413,49 @@ impl Driver {
 
     pub fn on_root_link_up(&mut self, root: NodeId) {
         self.tell_address(root);
-        let has = (!self.map.nodes().is_empty()).then(|| self.map.version());
-        self.links.send((LinkKind::Root, root), &Message::Subscribe(has), &mut self.counters);
+        if let Some(side) = &mut self.root {
+            side.reporting.on_link(&root);
+        }
+        if self.node.feeder == Some(root) {
+            self.node.feeder = None;
+        }
+        self.choose_feeder();
         self.send_heartbeats();
+    }
+
+    pub fn on_root_link_down(&mut self, root: NodeId) {
+        if let Some(side) = &mut self.root {
+            side.reporting.on_link(&root);
+        }
+        if self.node.feeder == Some(root) {
+            self.node.feeder = None;
+            self.choose_feeder();
+        }
+    }
+
+    /// One root tells this node of changes, another one when that one is gone or late. Which one is a matter of
+    /// chance, so that all roots have about the same to do.
+    fn choose_feeder(&mut self) {
+        let roots = self.links.up_roots();
+        let chance = self.me().as_bytes()[19];
+        let Some(wanted) = roots.get(usize::from(chance) % roots.len().max(1)).copied() else { return };
+        let is_up = self.node.feeder.is_some_and(|feeder| roots.contains(&feeder));
+        // The roots' links come up one after the other; only once all are up it is worth a change.
+        let is_settled =
+            roots.len() + usize::from(self.map.roots().contains(&self.me())) >= self.map.roots().members().len();
+        if !is_up || (is_settled && self.node.feeder != Some(wanted) && self.node.overdue.is_none()) {
+            self.subscribe_to(wanted);
+        }
+    }
+
+    fn subscribe_to(&mut self, root: NodeId) {
+        if let Some(former) = self.node.feeder.take().filter(|former| *former != root) {
+            self.links.send((LinkKind::Root, former), &Message::Unsubscribe, &mut self.counters);
+        }
+        let has = (!self.map.nodes().is_empty()).then(|| self.map.version());
+        if self.links.send((LinkKind::Root, root), &Message::Subscribe(has), &mut self.counters) {
+            self.node.feeder = Some(root);
+        }
     }
 
     /// From a root or from a replica of this node.
@@ -326,10 +471,11 @@ impl Driver {
                     self.update_view();
                 }
             }
-            Message::Full(map) => self.adopt_map(map),
-            Message::Delta(delta) => self.on_delta(key, &delta),
+            Message::Map(update) => self.on_map_update(key, &update),
+            Message::Tell(nodes) => self.on_tell(&nodes),
             Message::Heartbeat(_)
             | Message::Subscribe(_)
+            | Message::Unsubscribe
             | Message::Evidence(_)
             | Message::PrimaryBeat(_)
             | Message::At { .. }
@@ -337,17 +483,27 @@ impl Driver {
         }
     }
 
-    fn on_delta(&mut self, key: LinkKey, delta: &Delta) {
-        if delta.to <= self.map.version() {
-            return;
-        }
-        let mut map = (*self.map).clone();
-        match map.apply(delta) {
-            Ok(()) => self.adopt_map(Arc::new(map)),
-            // Something is missing in between: start afresh.
-            Err(_) => {
-                self.links.send(key, &Message::Subscribe(None), &mut self.counters);
+    fn on_map_update(&mut self, key: LinkKey, update: &MapUpdate) {
+        let is_whole = update.from.is_none();
+        if update.to > self.map.version() {
+            if update.fits(&self.map) {
+                match self.config.maps.apply(&self.map, update) {
+                    Ok(map) => self.adopt_map(map),
+                    Err(error) => {
+                        tracing::warn!(%error, root = %key.1, "a change of the topology cannot be applied");
+                        self.links.send(key, &Message::Subscribe(None), &mut self.counters);
+                        return;
+                    }
+                }
+            } else {
+                // Something is missing in between.
+                self.links.send(key, &Message::Subscribe(Some(self.map.version())), &mut self.counters);
+                return;
             }
+        }
+        if is_whole {
+            // The root sends few whole maps at a time: this one has arrived.
+            self.links.send(key, &Message::Subscribe(Some(self.map.version())), &mut self.counters);
         }
     }
 
@@ -356,6 +512,11 @@ impl Driver {
         self.node.roots.insert(root, (self.env.clock.now_ms(), leader));
         self.node.lease.on_root_ack(ack);
         self.update_lease();
+        if ack.version > self.map.version() && root != self.me() && self.node.overdue.is_none() {
+            // The feeder tells all nodes together, the more of them the later.
+            let patience_ms = 100 + (self.map.nodes().len() as u64 / 20).min(500);
+            self.node.overdue = Some((root, ack.version, self.env.clock.now_ms() + patience_ms));
+        }
         if self.leader() != knew {
             self.update_view();
         }
@@ -366,13 +527,17 @@ impl Driver {
         let now = self.env.clock.now_ms();
         let lease = self.node.lease.poll(now, &self.node.promise);
         let until = if self.state.joining.is_some() { 0 } else { lease.until_ms };
-        let is_connected =
-            self.has_quorum() || now < until || self.node.beaten_ms.is_some_and(|at| now < at + self.config.lease_ms);
-        let cluster_ok = is_connected && self.is_covered();
+        let quorum_until_ms = self.quorum_until_ms();
+        let beaten_until_ms = self.node.beaten_ms.map_or(0, |at| at + self.config.lease_ms);
+        self.node.looked_ms = now;
+        self.node.connected_until_ms = quorum_until_ms.max(until).max(beaten_until_ms);
+        let cluster_ok = now < self.node.connected_until_ms && self.is_covered();
+        self.info.set_quorum(quorum_until_ms);
         if until != self.node.lease_until_ms || cluster_ok != self.node.cluster_ok {
             self.node.lease_until_ms = until;
             self.node.cluster_ok = cluster_ok;
             self.plane.lease(until, cluster_ok);
+            self.info.set_lease(until, cluster_ok);
         }
         if let Some(told) = self.node.lease.told_by_itself() {
             self.node.promise.note_active(told);
@@ -396,12 +561,7 @@ impl Driver {
         if !self.config.require_full_coverage {
             return self.map.slots_assigned() > 0;
         }
-        self.map.slots_assigned() == SLOT_COUNT
-            && self
-                .map
-                .shards()
-                .values()
-                .all(|shard| shard.slots.is_empty() || self.map.node(&shard.primary).is_some_and(|node| !node.failed))
+        self.map.slots_assigned() == SLOT_COUNT && self.map.unserved_shards() == 0
     }
 
     /// From an accepted connection.
@@ -422,6 +582,7 @@ impl Driver {
                 let (node, incarnation) = (conn.peer().node, conn.peer().incarnation);
                 self.on_found(node, incarnation, Address { host, port });
             }
+            Message::Unsubscribe => self.unsubscribe(id),
             Message::Evidence(report) => self.on_report(report),
             Message::PrimaryBeat(beat) => {
                 let now = self.env.clock.now_ms();
@@ -434,9 +595,14 @@ impl Driver {
                 }
                 if self.node.promise.told() != told {
                     self.state.told = self.node.promise.told();
-                    self.persist();
-                    self.update_view();
-                    self.send_heartbeats();
+                    // The primary says it at each version of its map; only the first that counts is news.
+                    let since = self.map.node(&self.me()).map(|node| node.promotable_since).unwrap_or_default();
+                    let counts = |told: &Told| told.shard == beat.shard && told.version >= since;
+                    if !told.as_ref().is_some_and(counts) {
+                        self.persist();
+                        self.update_view();
+                        self.send_heartbeats();
+                    }
                 }
                 if beat.released {
                     self.update_lease();
@@ -445,7 +611,9 @@ impl Driver {
             Message::Publish { channel, message, sharded } => {
                 self.plane.publish(&channel, &message, sharded);
             }
-            Message::Ack(..) | Message::BeatAck(_) | Message::Full(_) | Message::Delta(_) => {}
+            // A leader asks over the connection that it has opened to this root.
+            Message::Tell(nodes) => self.on_tell(&nodes),
+            Message::Ack(..) | Message::BeatAck(_) | Message::Map(_) => {}
         }
     }
 
@@ -469,25 +637,25 @@ impl Driver {
     }
 
     /// Finds out, while they live, whether the peers can be reached at their announced addresses.
-    pub fn look_at_peers(&mut self) {
-        let now = self.env.clock.now_ms();
-        let map = self.map.clone();
-        self.reach.retain(|node| map.node(node).is_some());
-        let peers: Vec<(NodeId, pando_topology::Incarnation)> = self
-            .inbound
-            .values()
-            .filter(|conn| !conn.is_closed() && self.is_of_interest(conn.peer()))
-            .map(|conn| (conn.peer().node, conn.peer().incarnation))
-            .collect();
-        for (node, incarnation) in peers {
+    pub fn look_at_unreached(&mut self, now: u64) {
+        for (node, incarnation) in self.reach.take_due(now) {
             self.look_at(now, node, incarnation);
         }
     }
 
-    /// A peer has connected: it may die before the next tick.
-    pub fn on_peer_accepted(&mut self, peer: &Hello) {
+    /// The map shows a node, or another address of it.
+    pub fn look_at_node(&mut self, node: &NodeId) {
+        if let Some(incarnation) = self.reach.connected(node) {
+            self.look_at(self.env.clock.now_ms(), *node, incarnation);
+        }
+    }
+
+    /// A peer has connected: it may die at any moment.
+    pub fn on_peer_accepted(&mut self, id: ConnId, peer: &Hello) {
         if self.is_of_interest(peer) {
-            self.look_at(self.env.clock.now_ms(), peer.node, peer.incarnation);
+            let now = self.env.clock.now_ms();
+            self.reach.note_connected(now, id, peer.node, peer.incarnation);
+            self.look_at(now, peer.node, peer.incarnation);
         }
     }
 
@@ -509,6 +677,7 @@ impl Driver {
     /// A connection from another node broke: find out whether its process is gone.
     pub fn on_peer_closed(&mut self, id: ConnId, peer: &Hello) {
         self.unsubscribe(id);
+        self.reach.note_disconnected(id, &peer.node);
         if !self.is_of_interest(peer) {
             return;
         }

@@ -89,6 +89,10 @@ impl Group {
         Arc::new(self.raft.handler())
     }
 
+    pub fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
     pub fn status(&self) -> Status {
         self.raft.status()
     }
@@ -109,7 +113,7 @@ impl Group {
 
     /// The node that leads, as far as known.
     pub fn leader(&self) -> Option<NodeId> {
-        self.raft.status().leader_address().map(|(_, address)| address.node)
+        self.raft.leader_node()
     }
 
     /// Commits; `Err` names the leader if another one is known. An unknown outcome is an error, too:

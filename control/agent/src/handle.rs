@@ -2,11 +2,12 @@
 //! The handle that worker threads hold: it only queues requests and reads snapshots.
 //! Every method may be called from any thread.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::api::{AgentConfig, AgentInfo, Answer, Request};
+use crate::info::Info;
 
 /// Called exactly once with the result of a request, on the cluster thread; must not block.
 pub type Reply = Box<dyn FnOnce(Result<Answer, String>) + Send>;
@@ -22,7 +23,7 @@ pub(crate) enum Ask {
 #[derive(Clone)]
 pub struct AgentHandle {
     pub(crate) asks: mpsc::UnboundedSender<Ask>,
-    pub(crate) info: Arc<Mutex<AgentInfo>>,
+    pub(crate) info: Arc<Info>,
 }
 
 impl AgentHandle {
@@ -46,23 +47,19 @@ impl AgentHandle {
         self.asks.send(Ask::Configure(Box::new(config))).ok();
     }
 
-    /// A recent snapshot (at most one heartbeat old).
+    /// What there is to show at this moment.
     pub fn info(&self) -> AgentInfo {
-        self.info.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.info.snapshot()
     }
 
     /// This node is a voter of the root group.
     pub fn is_root(&self) -> bool {
-        self.look(|info| info.is_root)
+        self.info.is_root()
     }
 
     /// A majority of the roots answers this node.
     pub fn has_quorum(&self) -> bool {
-        self.look(|info| info.quorum)
-    }
-
-    fn look<T>(&self, look: impl FnOnce(&AgentInfo) -> T) -> T {
-        look(&self.info.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        self.info.has_quorum()
     }
 
     /// Hands leadership over if this node leads, ends its promises, and stops. Works on any runtime.

@@ -16,15 +16,18 @@ mod following;
 mod group;
 mod handle;
 mod handover;
+mod info;
 mod joining;
 mod links;
 mod net;
 mod node_state;
 mod reach;
 mod repair;
+mod reporting;
 mod requests;
 mod root_side;
 mod seek;
+mod shared_maps;
 mod voters;
 
 use std::sync::Arc;
@@ -38,6 +41,7 @@ pub use api::{
 pub use handle::{AgentHandle, Reply};
 pub use pando_root_state::{Event, Opinion, PromoteReason, Record, SeenCandidate, Stamp, Subject, Topic, WhyNot};
 pub use pando_wire::explain::{Explanation, Question, RootNow, ShardNow};
+pub use shared_maps::SharedMaps;
 
 /// Starts agents; the running one is an [`AgentHandle`].
 pub struct Agent;

@@ -105,7 +105,7 @@ impl Links {
         for message in link.waiting.drain(..) {
             counters.sent(&message);
             if net::send(&conn, &message).is_err() {
-                counters.publish_dropped += 1;
+                counters.dropped();
             }
         }
         link.conn = Some(conn);
@@ -117,11 +117,26 @@ impl Links {
         self.links.get(&key).map(|link| &link.address)
     }
 
-    /// A link broke.
-    pub fn down(&mut self, key: LinkKey, generation: u64) {
-        if let Some(link) = self.links.get_mut(&key).filter(|link| link.generation == generation) {
+    /// A link broke; returns false for one that was dropped meanwhile.
+    pub fn down(&mut self, key: LinkKey, generation: u64) -> bool {
+        let link = self.links.get_mut(&key).filter(|link| link.generation == generation);
+        let is_present = link.is_some();
+        if let Some(link) = link {
             link.conn = None;
         }
+        is_present
+    }
+
+    /// Roots to which a link is up.
+    pub fn up_roots(&self) -> Vec<NodeId> {
+        let replicas = (LinkKind::Replica, NodeId::from_bytes([0; 20]));
+        let up = self.links.range(..replicas).filter(|(_, link)| link.conn.as_ref().is_some_and(|c| !c.is_closed()));
+        up.map(|((_, node), _)| *node).collect()
+    }
+
+    /// Whether messages can be sent over it now.
+    pub fn is_up(&self, key: LinkKey) -> bool {
+        self.links.get(&key).is_some_and(|link| link.conn.as_ref().is_some_and(|conn| !conn.is_closed()))
     }
 
     /// Notes that something came; says whether the link is the present one of its key.
@@ -158,7 +173,7 @@ impl Links {
             None => false,
         };
         if !is_sent {
-            counters.publish_dropped += 1;
+            counters.dropped();
         }
     }
 
@@ -166,9 +181,10 @@ impl Links {
     /// whose packets vanish looks open for ever; its task makes a new one.
     pub fn reset_silent(&mut self, silent_ms: u64) {
         let now = self.env.clock.now_ms();
-        for ((kind, _), link) in &mut self.links {
-            if *kind != LinkKind::Publish
-                && now.saturating_sub(link.heard_ms) > silent_ms
+        // There may be thousands of links for published messages; they come last.
+        let published = (LinkKind::Publish, NodeId::from_bytes([0; 20]));
+        for (_, link) in self.links.range_mut(..published) {
+            if now.saturating_sub(link.heard_ms) > silent_ms
                 && let Some(conn) = link.conn.take()
             {
                 conn.close();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pando_env::{BoxListener, Env};
 use pando_topology::{Incarnation, NodeId};
-use pando_wire::messages::{CALL, Call, MESSAGE, Message, Reply};
+use pando_wire::messages::{CALL, Call, MESSAGE, Message, Reply, decode_message, encode_message};
 use pando_wire::{
     Conn, ConnConfig, Frame, Handler, Hello, Identity, Keyring, NoHandler, Purpose, WireError, decode_body, encode_body,
 };
@@ -65,7 +65,7 @@ struct LinkHandler {
 impl Handler for LinkHandler {
     fn on_frame(&self, _conn: &Conn, frame: Frame) {
         if frame.header.kind == MESSAGE
-            && let Ok(message) = decode_body::<Message>(&frame.body)
+            && let Ok(message) = decode_message(&frame.body)
         {
             let (key, generation) = (self.key, self.generation);
             self.events.send(Event::LinkMessage { key, generation, message }).ok();
@@ -215,7 +215,7 @@ impl Handler for InboundHandler {
     fn on_frame(&self, conn: &Conn, frame: Frame) {
         match frame.header.kind {
             MESSAGE => {
-                if let Ok(message) = decode_body::<Message>(&frame.body) {
+                if let Ok(message) = decode_message(&frame.body) {
                     let (id, conn) = (self.id, conn.clone());
                     self.events.send(Event::Message { id, conn, message }).ok();
                 }
@@ -292,7 +292,7 @@ fn admit(hello: &Hello, door: Door, inbound: InboundHandler) -> Option<Arc<dyn H
 
 /// Sends a one-way message; an error means that the connection is full or gone.
 pub(crate) fn send(conn: &Conn, message: &Message) -> Result<(), WireError> {
-    conn.send(MESSAGE, encode_body(message)?)
+    conn.send(MESSAGE, encode_message(message)?)
 }
 
 /// Answers a call.

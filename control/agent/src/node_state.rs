@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The node's state file: who it is, which cluster it belongs to, and the last map it saw. Read
-//! once at the start, replaced whole on a change; the roots' log is not in it. Used by `driver`.
+//! The node's state file: who it is, which cluster it belongs to, whose promises bind it. Read once at
+//! the start, replaced whole on a change; the roots' log is not in it. Used by `driver`.
 //!
 //! ```text
 //! "pando-node-state 1\n"   then MessagePack of NodeState, then its CRC-32 (4 bytes, little-endian)
+//! <state file>.map          "pando-node-map 1\n", cluster (20 bytes), version (8), the coded map, CRC-32
 //! ```
 //!
-//! Only the incarnation, the cluster and a join under way matter for safety: they are durable
-//! before anybody hears of them. The map is a cache, so it may be one version behind.
+//! The incarnation, the cluster, a join under way and the reign of the own shard matter for safety: they
+//! are durable before anybody hears of them, or acts on them. The map is a cache in a file of its own: it
+//! may be some versions behind, or missing. A large one is not written for each version.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use pando_env::Env;
 use pando_liveness::{LedgerNote, Told};
-use pando_topology::{ClusterMap, Incarnation, NodeId};
+use pando_topology::{ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
 use pando_wire::messages::Contact;
-use pando_wire::{ClusterId, decode_body, encode_body};
+use pando_wire::{ClusterId, MapUpdate, decode_body, encode_body};
 use serde::{Deserialize, Serialize};
 
 use crate::api::AgentConfig;
@@ -26,6 +27,7 @@ use crate::api::AgentConfig;
 pub(crate) const NO_CLUSTER: ClusterId = ClusterId::from_bytes([0; 20]);
 
 const HEAD: &[u8] = b"pando-node-state 1\n";
+const MAP_HEAD: &[u8] = b"pando-node-map 1\n";
 
 /// What survives a restart of the node.
 #[derive(Clone, Serialize, Deserialize)]
@@ -44,8 +46,8 @@ pub(crate) struct NodeState {
     pub root_files: u64,
     /// The island of this node has not its first entries yet.
     pub is_founding: bool,
-    /// The last map applied.
-    pub map: Option<Arc<ClusterMap>>,
+    /// The last reign of the own shard that this node has seen.
+    pub reign: Option<KnownReign>,
     /// `cluster-root-count` as this node was last started with it, and as it was last set by a client here:
     /// neither is news to the cluster.
     pub root_count: u8,
@@ -59,6 +61,16 @@ pub(crate) struct NodeState {
     /// A join that was begun: it is resumed at the next start, because the other cluster may have
     /// committed it already.
     pub joining: Option<JoinIntent>,
+}
+
+/// A reign, and the version of the map in which it was first seen here.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct KnownReign {
+    pub version: TopologyVersion,
+    pub shard: ShardId,
+    pub reign: TopologyVersion,
+    pub primary: NodeId,
+    pub incarnation: Incarnation,
 }
 
 /// A join that may have been committed.
@@ -85,7 +97,7 @@ impl NodeState {
             host: config.host.clone(),
             root_files: 0,
             is_founding: false,
-            map: None,
+            reign: None,
             root_count: config.root_count as u8,
             root_count_set: 0,
             contacts: Vec::new(),
@@ -154,12 +166,59 @@ impl StateFile {
         self.env.disk.replace(&self.path, state.encode()?).await
     }
 
+    fn map_path(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".map");
+        PathBuf::from(name)
+    }
+
+    /// The map that was last stored, if it is one of this cluster and whole.
+    pub async fn load_map(&self, cluster: ClusterId) -> Option<ClusterMap> {
+        let bytes = self.env.disk.read(&self.map_path()).await.ok()?;
+        let map = decode_map(&bytes, cluster);
+        if map.is_none() {
+            tracing::info!("the stored map is of no use; the roots have it");
+        }
+        map
+    }
+
+    /// Replaces the stored map.
+    pub async fn store_map(&self, map: &ClusterMap) -> io::Result<()> {
+        self.env.disk.replace(&self.map_path(), encode_map(map)?).await
+    }
+
     /// The folder of the root group's files with this number.
     pub fn root_dir(&self, number: u64) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
         name.push(format!(".roots-{number}"));
         PathBuf::from(name)
     }
+}
+
+fn encode_map(map: &ClusterMap) -> io::Result<Vec<u8>> {
+    let update = MapUpdate::whole(map).map_err(io::Error::other)?;
+    let mut out = Vec::with_capacity(MAP_HEAD.len() + update.body.len() + 32);
+    out.extend_from_slice(MAP_HEAD);
+    out.extend_from_slice(map.cluster_id().as_bytes());
+    out.extend_from_slice(&update.to.get().to_le_bytes());
+    out.extend_from_slice(&update.body);
+    out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
+    Ok(out)
+}
+
+fn decode_map(bytes: &[u8], cluster: ClusterId) -> Option<ClusterMap> {
+    let (checked, crc) = bytes.split_last_chunk::<4>()?;
+    if crc32fast::hash(checked) != u32::from_le_bytes(*crc) {
+        return None;
+    }
+    let (of, rest) = checked.strip_prefix(MAP_HEAD)?.split_first_chunk::<20>()?;
+    let (version, body) = rest.split_first_chunk::<8>()?;
+    if ClusterId::from_bytes(*of) != cluster {
+        return None;
+    }
+    let to = TopologyVersion(u64::from_le_bytes(*version));
+    let update = MapUpdate { from: None, is_exact: true, to, body: body.to_vec().into() };
+    update.apply(&ClusterMap::empty(cluster)).ok()
 }
 
 /// 20 random bytes as a node id.
@@ -176,6 +235,7 @@ pub(crate) fn random_u128(env: &Env) -> u128 {
 mod tests {
     use super::*;
     use pando_env::{RealClock, SeededRng, SimDisk, TcpNet};
+    use std::sync::Arc;
 
     fn env() -> Env {
         Env {
@@ -197,6 +257,21 @@ mod tests {
             damaged[at] ^= 1;
             assert!(NodeState::decode(&damaged).is_err(), "byte {at}");
             assert!(NodeState::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn the_map_survives_its_file_and_damage_makes_it_useless() {
+        let cluster = ClusterId::from_bytes([3; 20]);
+        let map = ClusterMap::empty(cluster);
+        let bytes = encode_map(&map).expect("it can be written");
+        assert_eq!(decode_map(&bytes, cluster), Some(map));
+        assert_eq!(decode_map(&bytes, ClusterId::from_bytes([4; 20])), None);
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(decode_map(&damaged, cluster), None, "byte {at}");
+            assert_eq!(decode_map(&bytes[..at], cluster), None, "cut at {at}");
         }
     }
 

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! Which processes were reached at their announced address. A port that refuses proves a process
 //! dead only if that process has answered there before: a node that announces a wrong address, or one
-//! behind a firewall, is refused or silent while it lives. Pure; the driver asks and probes.
+//! behind a firewall, is refused or silent while it lives. Peers that were not reached yet are tried again
+//! as long as they are connected. Pure; the driver asks and probes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pando_topology::{Incarnation, NodeId};
 
-use crate::net::Address;
+use crate::net::{Address, ConnId};
 
 /// Pause before an address that did not answer is tried again.
 const RETRY_MS: u64 = 2_000;
@@ -24,9 +25,57 @@ struct Tried {
 #[derive(Default)]
 pub(crate) struct Reach {
     nodes: BTreeMap<NodeId, Tried>,
+    /// Peers whose death matters: the process that is connected, and its connections.
+    peers: BTreeMap<NodeId, (Incarnation, BTreeSet<ConnId>)>,
+    /// When to try whom again.
+    due: BTreeSet<(u64, NodeId)>,
 }
 
 impl Reach {
+    /// A peer has connected; it is to be tried at once, and if need be again.
+    pub fn note_connected(&mut self, now_ms: u64, id: ConnId, node: NodeId, incarnation: Incarnation) {
+        let peer = self.peers.entry(node).or_insert((incarnation, BTreeSet::new()));
+        peer.0 = peer.0.max(incarnation);
+        peer.1.insert(id);
+        self.due.insert((now_ms + RETRY_MS, node));
+    }
+
+    /// One of its connections has ended.
+    pub fn note_disconnected(&mut self, id: ConnId, node: &NodeId) {
+        if let Some((_, conns)) = self.peers.get_mut(node) {
+            conns.remove(&id);
+            if conns.is_empty() {
+                self.peers.remove(node);
+            }
+        }
+    }
+
+    /// The process of a peer that is connected.
+    pub fn connected(&self, node: &NodeId) -> Option<Incarnation> {
+        self.peers.get(node).map(|(incarnation, _)| *incarnation)
+    }
+
+    /// When a peer is to be tried again.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// Peers that are to be tried again now; they come again until they were reached or are gone.
+    pub fn take_due(&mut self, now_ms: u64) -> Vec<(NodeId, Incarnation)> {
+        let mut due = Vec::new();
+        while let Some((due_ms, node)) = self.due.first().copied().filter(|(due_ms, _)| *due_ms <= now_ms) {
+            self.due.remove(&(due_ms, node));
+            let Some(incarnation) = self.connected(&node) else { continue };
+            let is_done =
+                self.nodes.get(&node).is_some_and(|tried| tried.is_reached && tried.incarnation == incarnation);
+            if !is_done {
+                due.push((node, incarnation));
+                self.due.insert((now_ms + RETRY_MS, node));
+            }
+        }
+        due
+    }
+
     /// Whether to try the address now; if so, the try is noted.
     pub fn begin(&mut self, now_ms: u64, node: NodeId, incarnation: Incarnation, address: &Address) -> bool {
         if let Some(tried) = self.nodes.get(&node)
@@ -63,9 +112,9 @@ impl Reach {
             .is_some_and(|tried| tried.is_reached && (tried.incarnation, &tried.address) == (incarnation, address))
     }
 
-    /// Forgets nodes that are not in the map any more.
-    pub fn retain(&mut self, is_known: impl Fn(&NodeId) -> bool) {
-        self.nodes.retain(|node, _| is_known(node));
+    /// Forgets a node that is not in the map any more.
+    pub fn forget(&mut self, node: &NodeId) {
+        self.nodes.remove(node);
     }
 }
 

@@ -1,24 +1,26 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The driver's root half: answers heartbeats, tells subscribers of changes, exchanges evidence with
-//! the other roots and, on the leader, proposes what `pando_failover` decides (`voters` keeps the set
-//! of voters). Every node that may be a root has one; one that is no voter gives no promises.
+//! The driver's root half: answers heartbeats and tells subscribers of changes. `reporting` tells the
+//! leader what was heard and proposes what `pando_failover` decides, `voters` keeps the set of voters.
+//! Every node that may be a root has one; one that is no voter gives no promises.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pando_env::Env;
-use pando_failover::{Decider, Policy};
-use pando_liveness::{Ack, Evidence, Heartbeat, LedgerNote, ProofOfDeath, RootLedger, RootReport};
-use pando_root_state::{Command, Decision, Proposal, RequestId};
-use pando_topology::{ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
+use pando_failover::Decider;
+use pando_liveness::{Ack, Evidence, Heartbeat, LedgerNote, ProofOfDeath, RootLedger};
+use pando_root_state::{Command, Decision};
+use pando_topology::{Change, ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
 use pando_wire::Conn;
 use pando_wire::messages::Message;
 
 use crate::api::AgentConfig;
-use crate::driver::{Driver, heartbeat_ms};
+use crate::driver::Driver;
 use crate::event::Event;
 use crate::explain::Telling;
-use crate::feed::Feed;
-use crate::net::{self, ConnId, LinkKind};
+use crate::feed::{Feed, News};
+use crate::group::Group;
+use crate::net::{self, ConnId};
+use crate::reporting::{Reporting, fresh_ms};
 use crate::voters::Voters;
 
 /// A primary that has restarted without its data is confirmed although a replica cannot be asked for them,
@@ -29,13 +31,23 @@ const COPY_PATIENCE_LEASES: u64 = 5;
 pub(crate) struct RootSide {
     pub ledger: RootLedger,
     pub evidence: Evidence,
-    decider: Decider,
+    pub decider: Decider,
+    pub reporting: Reporting,
     feed: Feed,
-    subscribers: BTreeMap<ConnId, (Conn, TopologyVersion)>,
-    /// Last heartbeats whose claims could not be granted, and where to answer (here: `None`).
-    waiting: BTreeMap<NodeId, (Option<Conn>, Heartbeat)>,
+    subscribers: BTreeMap<ConnId, Subscriber>,
+    /// The connections on which each node subscribes.
+    subscribed: BTreeMap<NodeId, BTreeSet<ConnId>>,
+    /// When all subscribers were last told, and whether some have not been told of the present version.
+    told_ms: u64,
+    is_untold: bool,
+    /// Who is being sent a whole map, since when, and who waits for one.
+    copying: BTreeMap<ConnId, u64>,
+    queued: VecDeque<ConnId>,
+    waiting: BTreeMap<NodeId, Waiting>,
+    /// When the claims of whom are to be looked at again.
+    waiting_due: BTreeSet<(u64, NodeId)>,
     /// A batch of decisions is on its way.
-    is_deciding: bool,
+    pub is_deciding: bool,
     is_catching_up: bool,
     /// Leader: primaries that could be confirmed but for replicas that are not heard of, since when.
     unconfirmed: BTreeMap<(ShardId, Incarnation), u64>,
@@ -43,7 +55,45 @@ pub(crate) struct RootSide {
     pub telling: Telling,
 }
 
+/// A last heartbeat whose claim could not be granted.
+struct Waiting {
+    /// Where to answer; here: `None`.
+    conn: Option<Conn>,
+    beat: Heartbeat,
+    due_ms: u64,
+}
+
+/// Who hears of changes of the topology.
+struct Subscriber {
+    conn: Conn,
+    has: TopologyVersion,
+}
+
+/// Changes in quick succession are told together: all subscribers are told at most every so many microseconds
+/// for each of them (and at least `PUSH_MIN_MS`), so that ten thousand joins are not ten thousand times ten
+/// thousand messages. Whom a change concerns hears of it at once.
+const PUSH_US_EACH: u64 = 40;
+const PUSH_MIN_MS: u64 = 5;
+const PUSH_MAX_MS: u64 = 500;
+
+/// So many whole maps are on their way at a time, and none of them counts for longer than that.
+const COPIES_MAX: usize = 16;
+const COPY_MS: u64 = 2_000;
+
 impl RootSide {
+    /// When the subscribers are to be told of what they have not been told.
+    fn push_due_ms(&self) -> Option<u64> {
+        let pause_ms = (self.subscribers.len() as u64 * PUSH_US_EACH / 1000).clamp(PUSH_MIN_MS, PUSH_MAX_MS);
+        self.is_untold.then_some(self.told_ms + pause_ms)
+    }
+
+    /// When something is due here by itself, without what `reporting` does.
+    pub fn due_ms(&self) -> Option<u64> {
+        let waiting = self.waiting_due.first().map(|(due_ms, _)| *due_ms);
+        let copy = self.copying.values().min().filter(|_| !self.queued.is_empty()).map(|since_ms| since_ms + COPY_MS);
+        self.push_due_ms().into_iter().chain(waiting).chain(copy).min()
+    }
+
     /// `is_new`: see `Driver::start_group`. `note`: what the process (or member) before this one has left.
     pub fn new(
         env: &Env,
@@ -63,12 +113,18 @@ impl RootSide {
         }
         Self {
             ledger,
-            // A few reports may be late; an isolated root's must not count for long.
-            evidence: Evidence::new(6 * heartbeat_ms(config.lease_ms)),
             decider: Decider::default(),
+            evidence: Evidence::new(fresh_ms(config.lease_ms)),
+            reporting: Reporting::default(),
             feed: Feed::default(),
             subscribers: BTreeMap::new(),
+            subscribed: BTreeMap::new(),
+            told_ms: 0,
+            is_untold: false,
+            copying: BTreeMap::new(),
+            queued: VecDeque::new(),
             waiting: BTreeMap::new(),
+            waiting_due: BTreeSet::new(),
             is_deciding: false,
             is_catching_up: false,
             unconfirmed: BTreeMap::new(),
@@ -83,7 +139,7 @@ impl RootSide {
     }
 
     /// Takes out the confirmations that would give up data of replicas which may still come.
-    fn hold_back(&mut self, now: u64, lease_ms: u64, map: &ClusterMap, decisions: &mut Vec<Decision>) {
+    pub fn hold_back(&mut self, now: u64, lease_ms: u64, map: &ClusterMap, decisions: &mut Vec<Decision>) {
         let mut waiting = BTreeMap::new();
         decisions.retain(|decision| {
             let Command::ConfirmPrimary { shard, node, incarnation, .. } = &decision.command else { return true };
@@ -110,7 +166,7 @@ impl RootSide {
 
 impl Driver {
     pub fn is_leader(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| group.status().is_leader)
+        self.group.as_ref().is_some_and(Group::is_leader)
     }
 
     /// Answers a heartbeat, by the map that the own group has applied. `conn`: where it came from.
@@ -119,33 +175,57 @@ impl Driver {
         let map = self.group.as_ref()?.map();
         let root = self.root.as_mut()?;
         let ack = root.ledger.on_heartbeat(now, beat, &map);
-        if beat.claim.is_some() && ack.as_ref().is_some_and(|ack| ack.granted.is_none()) {
-            root.waiting.insert(beat.node, (conn.cloned(), beat.clone()));
-        } else if ack.is_some() {
-            root.waiting.remove(&beat.node);
+        if ack.is_some() {
+            root.stop_waiting(&beat.node);
+            if let Some(claim) = beat.claim.filter(|_| ack.as_ref().is_some_and(|ack| ack.granted.is_none())) {
+                let due_ms = root.ledger.grantable_ms(now, &beat.node, claim);
+                root.waiting.insert(beat.node, Waiting { conn: conn.cloned(), beat: beat.clone(), due_ms });
+                root.waiting_due.insert((due_ms, beat.node));
+            }
+            self.note_heard(beat);
         }
-        self.report_changes();
-        self.answer_waiting();
+        self.answer_freed();
         ack
     }
 
-    /// Grants what could not be granted before: a new primary needs not wait for its next heartbeat when the
-    /// former one lets go, or when this root hears of the promotion after it.
-    fn answer_waiting(&mut self) {
-        let now = self.env.clock.now_ms();
+    /// Grants what can be granted since promises have ended: a new primary needs not wait for its next heartbeat
+    /// when the former one lets go.
+    fn answer_freed(&mut self) {
         let (Some(group), Some(root)) = (&self.group, &mut self.root) else { return };
-        if root.waiting.is_empty() {
+        let freed = root.ledger.take_freed();
+        if freed.is_empty() || root.waiting.is_empty() {
             return;
         }
         let map = group.map();
+        let claimants = freed.iter().filter_map(|shard| map.shard(shard)).map(|shard| shard.primary).collect();
+        self.answer_waiting(&map, claimants);
+    }
+
+    /// Looks at all claims that could not be granted: this root knows more, or has waited long enough.
+    fn answer_all_waiting(&mut self) {
+        let (Some(group), Some(root)) = (&self.group, &self.root) else { return };
+        let claimants = root.waiting.keys().copied().collect();
+        self.answer_waiting(&group.map(), claimants);
+    }
+
+    fn answer_waiting(&mut self, map: &ClusterMap, claimants: Vec<NodeId>) {
+        let now = self.env.clock.now_ms();
+        let Some(root) = &mut self.root else { return };
         let mut acks = Vec::new();
-        root.waiting.retain(|_, (conn, beat)| match root.ledger.reconsider(now, beat, &map) {
-            Some(ack) => {
-                acks.push((conn.take(), ack));
-                false
+        for node in claimants {
+            let Some(mut waiting) = root.stop_waiting(&node) else { continue };
+            match root.ledger.reconsider(now, &waiting.beat, map) {
+                Some(ack) => acks.push((waiting.conn, ack)),
+                None if map.node(&node).is_some() => {
+                    // Later than now: what held it back is not its turn, and the next heartbeat brings it back.
+                    let claim = waiting.beat.claim.map(|claim| root.ledger.grantable_ms(now, &node, claim));
+                    waiting.due_ms = claim.filter(|due_ms| *due_ms > now).unwrap_or(u64::MAX);
+                    root.waiting_due.insert((waiting.due_ms, node));
+                    root.waiting.insert(node, waiting);
+                }
+                None => {}
             }
-            None => map.node(&beat.node).is_some(),
-        });
+        }
         let leader = self.leader();
         for (conn, ack) in acks {
             match conn {
@@ -165,95 +245,7 @@ impl Driver {
         if let Some(root) = &mut self.root {
             root.ledger.on_proof_of_death(now, proof);
         }
-        self.report_changes();
-        self.answer_waiting();
-    }
-
-    /// Sends what has changed to the leader at once.
-    fn report_changes(&mut self) {
-        let now = self.env.clock.now_ms();
-        let Some(map) = self.group.as_ref().map(|group| group.map()) else { return };
-        if !map.roots().contains(&self.state.node) {
-            return;
-        }
-        if let Some(root) = &mut self.root
-            && let Some(report) = root.ledger.changes(now, &map)
-        {
-            self.report(report);
-        }
-    }
-
-    fn report(&mut self, report: RootReport) {
-        if self.is_leader() {
-            self.on_report(report);
-        } else if let Some(leader) = self.leader() {
-            let message = Message::Evidence(report);
-            self.links.send((LinkKind::Root, leader), &message, &mut self.counters);
-        }
-    }
-
-    /// A root's evidence; only the leader draws conclusions.
-    pub fn on_report(&mut self, report: RootReport) {
-        let now = self.env.clock.now_ms();
-        if let Some(root) = &mut self.root {
-            root.evidence.on_report(now, report);
-        }
-        if self.is_leader() {
-            self.decide();
-        }
-    }
-
-    /// Whether this root counts the node as failed.
-    pub fn counts_as_failed(&self, node: &NodeId) -> bool {
-        let now = self.env.clock.now_ms();
-        let me = self.state.node;
-        self.root
-            .as_ref()
-            .is_some_and(|root| root.evidence.state(now, &me, node).is_some_and(|state| state.is_failed()))
-    }
-
-    /// Proposes what the evidence asks for; one batch at a time.
-    fn decide(&mut self) {
-        let now = self.env.clock.now_ms();
-        let (Some(group), Some(root)) = (&self.group, &mut self.root) else { return };
-        let map = group.map();
-        if root.is_deciding || !root.evidence.has_quorum(now, &map) {
-            return;
-        }
-        let policy = Policy { zone_affinity: self.config.zone_affinity };
-        let mut decisions = root.decider.decide(&policy, &map, &root.evidence, now);
-        root.hold_back(now, self.config.lease_ms, &map, &mut decisions);
-        if decisions.is_empty() {
-            return;
-        }
-        root.is_deciding = true;
-        let roots = pando_failover::witnesses(&map);
-        crate::explain::log_decisions(&roots, &decisions);
-        let command = Command::Decide { roots, decisions };
-        let proposal = Proposal::new(RequestId::NONE, command);
-        let (group, events) = (group.clone(), self.events.clone());
-        tokio::spawn(async move {
-            match group.propose(proposal).await {
-                Ok((outcome, _)) => {
-                    if let Some(text) = outcome.refusal() {
-                        tracing::debug!(text, "a decision was refused");
-                        // The evidence has to change; asking at once would only repeat it.
-                        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                    }
-                }
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
-            }
-            events.send(Event::Decided).ok();
-        });
-    }
-
-    pub fn on_decided(&mut self) {
-        if let Some(root) = &mut self.root {
-            root.is_deciding = false;
-        }
-        if self.is_leader() {
-            self.decide();
-        }
+        self.answer_freed();
     }
 
     /// The group has applied entries or has another leader.
@@ -267,65 +259,110 @@ impl Driver {
         // An idle member's map is empty; the node follows the roots then.
         if map.cluster_id() == self.state.cluster {
             self.adopt_map(map.clone());
-            if let Some(root) = &mut self.root {
-                root.feed.publish(map);
-                for (conn, has) in root.subscribers.values_mut() {
-                    push(&root.feed, conn, has, &mut self.counters);
-                }
-                root.subscribers.retain(|_, (conn, _)| !conn.is_closed());
-            }
+            self.publish(&map);
         }
-        self.answer_waiting();
         self.note_election();
         self.update_view();
     }
 
+    /// Tells those whom a change concerns, and all others soon.
+    fn publish(&mut self, map: &std::sync::Arc<ClusterMap>) {
+        let now = self.env.clock.now_ms();
+        let Some(root) = &mut self.root else { return };
+        let (changes, is_about_roots) = match root.feed.publish(map.clone()) {
+            News::Nothing => return,
+            News::Everything => {
+                root.ledger.on_map(now, map);
+                root.is_untold = true;
+                root.reporting.look_at_all();
+                return self.answer_all_waiting();
+            }
+            News::Changes(changes, is_about_roots) => (changes, is_about_roots),
+        };
+        root.ledger.on_changes(now, &changes);
+        root.is_untold = true;
+        let mut concerned = BTreeSet::new();
+        for change in &changes {
+            match change {
+                Change::NodeUpsert(node) => drop(concerned.insert(node.id)),
+                Change::NodeRemove(id) => {
+                    root.evidence.forget(id);
+                    self.reach.forget(id);
+                    concerned.insert(*id);
+                }
+                Change::ShardUpsert(shard) => concerned.extend(shard.members()),
+                Change::ShardRemove(_) | Change::Meta { .. } => {}
+            }
+        }
+        if is_about_roots {
+            // Other quorums.
+            root.reporting.look_at_all();
+        } else {
+            root.reporting.look_at(concerned.iter().copied());
+        }
+        // Everybody hears of it in a moment if it is everybody's turn.
+        if root.push_due_ms().is_some_and(|due_ms| due_ms > now) {
+            let conns = concerned.iter().filter_map(|id| root.subscribed.get(id)).flatten().copied();
+            let conns: Vec<ConnId> = conns.collect();
+            for id in conns {
+                root.push(now, id, &mut self.counters);
+            }
+        }
+        for change in &changes {
+            if let Change::NodeUpsert(node) = change {
+                self.look_at_node(&node.id);
+            }
+        }
+        if is_about_roots {
+            self.answer_all_waiting();
+        } else {
+            self.answer_waiting(map, concerned.into_iter().collect());
+        }
+    }
+
     /// A node wants the topology.
     pub fn subscribe(&mut self, id: ConnId, conn: &Conn, has: Option<TopologyVersion>) {
-        let Some(root) = &mut self.root else { return };
-        let mut has_now = has.unwrap_or_default();
-        if has.is_none() {
-            for message in root.feed.since(None) {
-                self.counters.sent(&message);
-                net::send(conn, &message).ok();
-                if let Message::Full(map) = &message {
-                    has_now = map.version();
-                }
-            }
-        }
-        push(&root.feed, conn, &mut has_now, &mut self.counters);
-        root.subscribers.insert(id, (conn.clone(), has_now));
-    }
-
-    pub fn unsubscribe(&mut self, id: ConnId) {
-        if let Some(root) = &mut self.root {
-            root.subscribers.remove(&id);
-        }
-    }
-
-    pub fn on_root_tick(&mut self) {
         let now = self.env.clock.now_ms();
-        let Some(map) = self.group.as_ref().map(|group| group.map()) else { return };
-        if !map.roots().contains(&self.state.node) {
-            // A voter that was replaced but is still in the group hears of it from the leader.
-            if self.is_leader() {
-                self.check_voters();
-            }
-            return;
-        }
-        self.catch_up();
+        let Some(root) = &mut self.root else { return };
+        let has = has.unwrap_or_default();
+        root.copying.remove(&id);
+        root.subscribers.insert(id, Subscriber { conn: conn.clone(), has });
+        root.subscribed.entry(conn.peer().node).or_default().insert(id);
+        root.push(now, id, &mut self.counters);
+        root.push_queued(now, &mut self.counters);
+    }
+
+    /// It does not any more.
+    pub fn unsubscribe(&mut self, id: ConnId) {
+        let now = self.env.clock.now_ms();
         if let Some(root) = &mut self.root {
-            let report = root.ledger.report(now, &map);
-            self.report(report);
+            root.unsubscribe(id);
+            root.push_queued(now, &mut self.counters);
         }
-        if self.is_leader() {
-            self.check_voters();
-            self.note_refusals();
+    }
+
+    /// What the clock has made due here.
+    pub fn on_root_due(&mut self, now: u64) {
+        let Some(root) = &mut self.root else { return };
+        if root.push_due_ms().is_some_and(|due_ms| due_ms <= now) {
+            root.is_untold = false;
+            root.told_ms = now;
+            let conns: Vec<ConnId> = root.subscribers.keys().copied().collect();
+            for id in conns {
+                root.push(now, id, &mut self.counters);
+            }
+        }
+        root.push_queued(now, &mut self.counters);
+        let due = root.waiting_due.range(..=(now, NodeId::from_bytes([0xff; 20]))).map(|(_, node)| *node);
+        let due: Vec<NodeId> = due.collect();
+        if let Some(group) = self.group.as_ref().filter(|_| !due.is_empty()) {
+            let map = group.map();
+            self.answer_waiting(&map, due);
         }
     }
 
     /// A root that has just started gives no promise before it knows all that was committed.
-    fn catch_up(&mut self) {
+    pub fn catch_up(&mut self) {
         let (Some(group), Some(root)) = (&self.group, &mut self.root) else { return };
         if root.is_catching_up || root.ledger.is_caught_up() {
             return;
@@ -351,25 +388,64 @@ impl Driver {
         {
             root.ledger.note_caught_up(&group.map());
         }
-        self.answer_waiting();
+        self.answer_all_waiting();
         self.send_heartbeats();
     }
 }
 
-/// Brings one subscriber up to date; one whose queue is full asks again when it reconnects.
-fn push(feed: &Feed, conn: &Conn, has: &mut TopologyVersion, counters: &mut crate::counters::Counters) {
-    for message in feed.since(Some(*has)) {
-        let to = match &message {
-            Message::Full(map) => map.version(),
-            Message::Delta(delta) => delta.to,
-            _ => continue,
-        };
-        counters.sent(&message);
-        match net::send(conn, &message) {
-            Ok(()) => *has = to,
-            Err(_) => {
-                conn.close();
+impl RootSide {
+    fn stop_waiting(&mut self, node: &NodeId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(node)?;
+        self.waiting_due.remove(&(waiting.due_ms, *node));
+        Some(waiting)
+    }
+
+    fn unsubscribe(&mut self, id: ConnId) {
+        self.copying.remove(&id);
+        let Some(gone) = self.subscribers.remove(&id) else { return };
+        let node = gone.conn.peer().node;
+        if let Some(conns) = self.subscribed.get_mut(&node) {
+            conns.remove(&id);
+            if conns.is_empty() {
+                self.subscribed.remove(&node);
+            }
+        }
+    }
+
+    /// Sends whole maps to those who wait for one, as far as there is room.
+    fn push_queued(&mut self, now: u64, counters: &mut crate::counters::Counters) {
+        if self.queued.is_empty() {
+            return;
+        }
+        self.copying.retain(|_, since_ms| now < *since_ms + COPY_MS);
+        while self.copying.len() < COPIES_MAX
+            && let Some(id) = self.queued.pop_front()
+        {
+            self.push(now, id, counters);
+        }
+    }
+
+    /// Brings one subscriber up to date; one whose queue is full asks again when it reconnects.
+    fn push(&mut self, now: u64, id: ConnId, counters: &mut crate::counters::Counters) {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
+        let Some(update) = self.feed.update_from(subscriber.has) else { return };
+        let to = update.to;
+        if update.from.is_none() {
+            if self.copying.len() >= COPIES_MAX {
+                if !self.queued.contains(&id) {
+                    self.queued.push_back(id);
+                }
                 return;
+            }
+            self.copying.insert(id, now);
+        }
+        let message = Message::Map(update);
+        counters.sent(&message);
+        match net::send(&subscriber.conn, &message) {
+            Ok(()) => subscriber.has = to,
+            Err(_) => {
+                subscriber.conn.close();
+                self.unsubscribe(id);
             }
         }
     }

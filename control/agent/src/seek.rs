@@ -47,6 +47,11 @@ impl Book {
         self.found.retain(|id, (found, _)| map.node(id).is_some_and(|node| node.incarnation < *found));
     }
 
+    /// When the next round of questions may begin.
+    pub fn due_ms(&self) -> u64 {
+        self.next_ms
+    }
+
     /// For those who only look.
     pub fn snapshot(&self) -> Arc<BTreeMap<NodeId, Address>> {
         Arc::new(self.found.iter().map(|(node, (_, address))| (*node, address.clone())).collect())
@@ -54,6 +59,15 @@ impl Book {
 }
 
 impl Driver {
+    /// When to ask again; never while there is nothing to ask for.
+    pub fn seek_due_ms(&self, now: u64) -> u64 {
+        let is_member = self.map.nodes().len() > 1 && self.state.joining.is_none();
+        if self.config.roots.is_empty() || !is_member || self.has_quorum() {
+            return u64::MAX;
+        }
+        self.book.next_ms.max(now)
+    }
+
     /// Asks who answers at the configured names, while no majority of the roots does.
     pub fn seek_roots(&mut self) {
         let now = self.env.clock.now_ms();

@@ -19,10 +19,17 @@ const LAST_WORDS_MS: u64 = 100;
 pub struct Decider {
     /// Shards that wait for last words, since when.
     waiting: BTreeMap<ShardId, u64>,
+    /// Nodes whose case is not closed: they are looked at again each time.
+    open: BTreeSet<NodeId>,
     orphans: Orphans,
 }
 
 impl Decider {
+    /// Whether something waits for a short time to pass: ask again soon.
+    pub fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// What to propose now, with the evidence, as one `Command::Decide` (`witnesses` are its roots); empty if there
     /// is nothing to repair. Asking again before the last answer is applied gives the same commands again, which
     /// their guards then refuse: keep one batch under way at a time.
@@ -30,19 +37,42 @@ impl Decider {
         if !evidence.has_quorum(now_ms, map) {
             return Vec::new();
         }
-        let (mut failed, mut back, mut down) = (Vec::new(), Vec::new(), BTreeSet::new());
-        for node in map.nodes().values() {
+        let all: BTreeSet<NodeId> = map.nodes().keys().copied().collect();
+        self.decide_about(policy, map, evidence, now_ms, &all)
+    }
+
+    /// As `decide`, of nodes of which something has changed since they were last looked at, and of what was left
+    /// undone then. Costs what has changed, so it does not notice a node that is not named: name all when the
+    /// evidence counts (again) after it did not.
+    pub fn decide_about(
+        &mut self,
+        policy: &Policy,
+        map: &ClusterMap,
+        evidence: &Evidence,
+        now_ms: u64,
+        nodes: &BTreeSet<NodeId>,
+    ) -> Vec<Decision> {
+        if !evidence.has_quorum(now_ms, map) {
+            self.open.extend(nodes);
+            return Vec::new();
+        }
+        let mut looked = std::mem::take(&mut self.open);
+        looked.extend(nodes);
+        let (mut failed, mut back) = (Vec::new(), Vec::new());
+        let mut shards: BTreeSet<ShardId> = self.waiting.keys().copied().collect();
+        for node in looked.iter().filter_map(|id| map.node(id)) {
+            shards.extend(node.shard);
             match evidence.verdict(now_ms, map, &node.id) {
-                Verdict::Failed => {
-                    down.insert(node.id);
-                    if !node.failed {
-                        failed.push(node.id);
-                    }
-                }
+                Verdict::Failed if !node.failed => failed.push(node.id),
                 Verdict::Alive if node.failed => back.push(node.id),
-                Verdict::Alive | Verdict::Open => {}
+                Verdict::Open if node.failed || evidence.failure_reports(now_ms, map, &node.id) > 0 => {
+                    self.open.insert(node.id);
+                }
+                Verdict::Failed | Verdict::Alive | Verdict::Open => {}
             }
         }
+        // What is proposed may be refused.
+        self.open.extend(failed.iter().chain(&back));
         let mut commands = Vec::new();
         // Verdicts first: the promotions below see the cluster as it is after them.
         if !failed.is_empty() {
@@ -55,8 +85,14 @@ impl Decider {
         }
         let look = Look { policy, map, evidence, now_ms, roots: witnesses(map) };
         let waiting = std::mem::take(&mut self.waiting);
-        for shard in map.shards().values() {
-            match look.at(shard, down.contains(&shard.primary), waiting.get(&shard.id).copied()) {
+        for shard in shards.iter().filter_map(|id| map.shard(id)) {
+            let is_down = evidence.verdict(now_ms, map, &shard.primary) == Verdict::Failed;
+            let heard = evidence.latest(now_ms, &shard.primary);
+            // As long as its primary is gone or new, there may be something to do any moment.
+            if is_down || heard.is_some_and(|heard| heard.incarnation > shard.primary_incarnation) {
+                self.open.insert(shard.primary);
+            }
+            match look.at(shard, is_down, waiting.get(&shard.id).copied()) {
                 ShardVerdict::Nothing => {}
                 ShardVerdict::Wait { since_ms } => drop(self.waiting.insert(shard.id, since_ms)),
                 ShardVerdict::Do(decision) => commands.push(*decision),

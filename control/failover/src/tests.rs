@@ -143,6 +143,7 @@ impl Case {
                 root: id(*root),
                 incarnation: Incarnation(1),
                 version: map.version(),
+                seq: 1,
                 full: true,
                 nodes: nodes.collect(),
             };

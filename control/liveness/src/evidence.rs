@@ -2,6 +2,9 @@
 //! What the roots together say: the leader's table of their reports. A verdict needs a quorum of roots
 //! of the same opinion; reports that are too old have none. Any node may keep such a table; only the
 //! leader's leads to commands. Called by the agent, read by control/failover.
+//!
+//! A root reports everything once, then what changes; its signs of life keep all of it fresh. What nodes
+//! say about themselves the leader hears from them (`on_heard`), and from the reports what it did not hear.
 
 use crate::messages::{NodeEvidence, NodeState, RootReport};
 use pando_topology::{ClusterMap, Incarnation, NodeId, TopologyVersion};
@@ -18,12 +21,43 @@ pub enum Verdict {
     Open,
 }
 
+/// What came of a report.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub enum Taken {
+    /// These nodes are to be looked at.
+    Changed(Vec<NodeId>),
+    /// The root's opinions count again, or for the first time: everything is to be looked at.
+    Everything,
+    /// It came twice or too late.
+    Old,
+    /// It does not follow the one before: the root is to be asked for everything.
+    Gap,
+}
+
 #[derive(Clone, Debug)]
 struct Report {
     received_ms: u64,
     incarnation: Incarnation,
     version: TopologyVersion,
-    nodes: BTreeMap<NodeId, NodeEvidence>,
+    seq: u64,
+    nodes: BTreeMap<NodeId, Said>,
+}
+
+/// What a root said about a node when it last reported it.
+#[derive(Copy, Clone, Debug)]
+struct Said {
+    at_ms: u64,
+    incarnation: Incarnation,
+    state: NodeState,
+}
+
+/// What a root says about a node by now.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Seen {
+    /// The last process that it heard of.
+    pub incarnation: Incarnation,
+    /// Alive or not.
+    pub state: NodeState,
 }
 
 /// See the head of this file.
@@ -31,6 +65,8 @@ struct Report {
 pub struct Evidence {
     fresh_ms: u64,
     reports: BTreeMap<NodeId, Report>,
+    /// The last words of each node, whoever heard them.
+    heard: BTreeMap<NodeId, NodeEvidence>,
     /// Since when each root has been known to have applied its present version.
     applied_since: BTreeMap<NodeId, (TopologyVersion, u64)>,
 }
@@ -38,48 +74,96 @@ pub struct Evidence {
 impl Evidence {
     /// Reports count for `fresh_ms` after they came; a few times the interval at which they are sent.
     pub fn new(fresh_ms: u64) -> Evidence {
-        Evidence { fresh_ms, reports: BTreeMap::new(), applied_since: BTreeMap::new() }
+        Evidence { fresh_ms, reports: BTreeMap::new(), heard: BTreeMap::new(), applied_since: BTreeMap::new() }
     }
 
-    /// Takes in a report (the leader's own too). Reports of one root come in the order in which they
-    /// were sent (one connection); one of an older process is ignored.
-    pub fn on_report(&mut self, now_ms: u64, report: RootReport) {
+    /// Takes in a report (the leader's own too).
+    pub fn on_report(&mut self, now_ms: u64, report: RootReport) -> Taken {
+        let known = self.reports.get(&report.root);
+        let is_newer_process = known.is_none_or(|known| report.incarnation > known.incarnation);
+        if let Some(known) = known
+            && (report.incarnation, report.seq) <= (known.incarnation, known.seq)
+        {
+            return Taken::Old;
+        }
+        if !report.full && (is_newer_process || known.is_some_and(|known| report.seq != known.seq + 1)) {
+            self.reports.remove(&report.root);
+            return Taken::Gap;
+        }
+        if is_newer_process {
+            // A new process may have applied less than the one before.
+            self.applied_since.remove(&report.root);
+        }
+        let was_fresh = known.is_some_and(|known| self.counts(now_ms, known));
+        for (node, evidence) in &report.nodes {
+            if evidence.seq > 0 {
+                self.on_heard(*node, evidence.clone());
+            }
+        }
+        let changed: Vec<NodeId> = report.nodes.keys().copied().collect();
+        let said = |(node, evidence): (NodeId, NodeEvidence)| {
+            (node, Said { at_ms: now_ms, incarnation: evidence.incarnation, state: evidence.state })
+        };
+        let states = report.nodes.into_iter().map(said);
         let entry = self.reports.entry(report.root).or_insert_with(|| Report {
             received_ms: now_ms,
             incarnation: report.incarnation,
             version: report.version,
+            seq: report.seq,
             nodes: BTreeMap::new(),
         });
-        if report.incarnation < entry.incarnation {
-            return;
-        }
-        if report.full || report.incarnation > entry.incarnation {
-            entry.nodes.clear();
-        }
-        if report.incarnation > entry.incarnation {
-            // A new process may have applied less than the one before.
-            self.applied_since.remove(&report.root);
-        }
         entry.received_ms = now_ms;
         entry.incarnation = report.incarnation;
         entry.version = report.version;
-        entry.nodes.extend(report.nodes);
+        entry.seq = report.seq;
+        if report.full {
+            entry.nodes = states.collect();
+        } else {
+            entry.nodes.extend(states);
+        }
+        if report.full || !was_fresh { Taken::Everything } else { Taken::Changed(changed) }
     }
 
-    fn fresh(&self, now_ms: u64) -> impl Iterator<Item = (&NodeId, &Report)> {
-        self.reports.iter().filter(move |(_, r)| now_ms.saturating_sub(r.received_ms) <= self.fresh_ms)
+    /// Takes in what a node said itself.
+    pub fn on_heard(&mut self, node: NodeId, evidence: NodeEvidence) {
+        let is_news = self
+            .heard
+            .get(&node)
+            .is_none_or(|known| (known.incarnation, known.seq) <= (evidence.incarnation, evidence.seq));
+        if is_news {
+            self.heard.insert(node, evidence);
+        }
+    }
+
+    /// The node is not in the map any more.
+    pub fn forget(&mut self, node: &NodeId) {
+        self.heard.remove(node);
+        for report in self.reports.values_mut() {
+            report.nodes.remove(node);
+        }
+    }
+
+    fn counts(&self, now_ms: u64, report: &Report) -> bool {
+        now_ms.saturating_sub(report.received_ms) <= self.fresh_ms
     }
 
     /// What one root says about a node, if its report is fresh.
     pub fn state(&self, now_ms: u64, root: &NodeId, node: &NodeId) -> Option<NodeState> {
-        let report = self.reports.get(root).filter(|r| now_ms.saturating_sub(r.received_ms) <= self.fresh_ms)?;
-        report.nodes.get(node).map(|e| e.state)
+        let report = self.reports.get(root).filter(|report| self.counts(now_ms, report))?;
+        report.nodes.get(node).map(|said| said.state)
     }
 
-    /// All that one root knows of a node, if its report is fresh.
-    pub fn seen(&self, now_ms: u64, root: &NodeId, node: &NodeId) -> Option<&NodeEvidence> {
-        let report = self.reports.get(root).filter(|r| now_ms.saturating_sub(r.received_ms) <= self.fresh_ms)?;
-        report.nodes.get(node)
+    /// What one root says about a node, with the times as they are by now, if its report is fresh.
+    pub fn seen(&self, now_ms: u64, root: &NodeId, node: &NodeId) -> Option<Seen> {
+        let report = self.reports.get(root).filter(|report| self.counts(now_ms, report))?;
+        let said = report.nodes.get(node)?;
+        let state = match said.state {
+            NodeState::Silent { for_ms } => {
+                NodeState::Silent { for_ms: for_ms.saturating_add(now_ms.saturating_sub(said.at_ms)) }
+            }
+            other => other,
+        };
+        Some(Seen { incarnation: said.incarnation, state })
     }
 
     /// A root's reports count at the moment.
@@ -112,14 +196,14 @@ impl Evidence {
         members.iter().filter(|root| self.state(now_ms, root, node).is_some_and(|s| s.is_failed())).count()
     }
 
-    /// The latest that any root has heard of a node.
-    pub fn latest(&self, now_ms: u64, node: &NodeId) -> Option<&NodeEvidence> {
-        self.fresh(now_ms).filter_map(|(_, r)| r.nodes.get(node)).max_by_key(|e| (e.incarnation, e.seq))
+    /// The latest that any root has heard of a node, as far as it is known here.
+    pub fn latest(&self, _now_ms: u64, node: &NodeId) -> Option<&NodeEvidence> {
+        self.heard.get(node)
     }
 
     /// Whether a quorum of roots has a fresh report here: without it the leader decides nothing.
     pub fn has_quorum(&self, now_ms: u64, map: &ClusterMap) -> bool {
-        map.roots().is_quorum(|root| self.fresh(now_ms).any(|(id, _)| id == root))
+        map.roots().is_quorum(|root| self.reports.get(root).is_some_and(|report| self.counts(now_ms, report)))
     }
 
     /// Whether a root is known to have applied `version` at least `for_ms` ago, in its present process.

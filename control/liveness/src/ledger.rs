@@ -22,13 +22,16 @@
 //! - to those who hold a promise of its predecessor and know that they speak to a new process,
 //! - to that reign, when it says that it has become active: all before it are over for good,
 //! - to a later one, when that reign has said so and is over: it claims nothing any more, or is dead.
+//!
+//! A heartbeat costs the same however many nodes there are: what changes by itself is found by deadlines,
+//! and only what has changed is reported. Tell the ledger of each new map (`on_map`, `on_changes`).
 
 use crate::messages::{
     Ack, Claim, Grant, Heartbeat, LedgerNote, NodeEvidence, NodeState, NodeStatus, NotedPromise, ProofOfDeath,
     RootReport,
 };
-use pando_topology::{ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
-use std::collections::BTreeMap;
+use pando_topology::{Change, ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The exclusive promise for a shard.
 #[derive(Copy, Clone, Debug)]
@@ -39,8 +42,9 @@ struct Promise {
     until_ms: u64,
 }
 
-/// What the leader hears of at once when it changes: alive or not, and whether the link to the primary is up.
-type Reported = (std::mem::Discriminant<NodeState>, bool);
+/// What the leader hears of at once when it changes: the process, alive or not, and whether the link to the primary is
+/// up.
+type Reported = (Incarnation, std::mem::Discriminant<NodeState>, bool);
 
 /// A node as this root has heard of it.
 #[derive(Clone, Debug)]
@@ -57,6 +61,8 @@ struct Seen {
     status: NodeStatus,
     /// How it was last reported, to find out what changed.
     reported: Option<Reported>,
+    /// When `due` has it next; not later than `alive_until_ms` as long as that lies ahead.
+    due_ms: Option<u64>,
 }
 
 /// The reign of a shard when this process started: the last one that its predecessor can have promised anything.
@@ -95,7 +101,17 @@ pub struct RootLedger {
     /// By shard, and the shard of each of their primaries; needed while `grants_from_ms` is in the future.
     formers: BTreeMap<ShardId, Former>,
     former_of: BTreeMap<NodeId, ShardId>,
+    /// The shard for which each node holds a promise; there is at most one.
+    holders: BTreeMap<NodeId, ShardId>,
     nodes: BTreeMap<NodeId, Seen>,
+    /// When to look at which node, because it may have turned silent.
+    due: BTreeSet<(u64, NodeId)>,
+    /// Nodes that may have to be reported.
+    changed: BTreeSet<NodeId>,
+    /// Shards whose promise has ended before its time.
+    freed: Vec<ShardId>,
+    /// Number of the last report.
+    reports: u64,
     /// Tests break the rule on purpose, to see that the model notices.
     #[cfg(test)]
     pub(crate) break_exclusive: bool,
@@ -116,7 +132,12 @@ impl RootLedger {
             promises: BTreeMap::new(),
             formers: BTreeMap::new(),
             former_of: BTreeMap::new(),
+            holders: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            due: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            freed: Vec::new(),
+            reports: 0,
             #[cfg(test)]
             break_exclusive: false,
             #[cfg(test)]
@@ -194,18 +215,16 @@ impl RootLedger {
     /// then there is nothing to send. `map` is the root's own applied map.
     pub fn on_heartbeat(&mut self, now_ms: u64, beat: &Heartbeat, map: &ClusterMap) -> Option<Ack> {
         let lease_end = now_ms.saturating_add(self.lease_ms);
-        let seen = self.nodes.entry(beat.node).or_insert_with(|| Seen::new(lease_end));
+        self.meet(beat.node, lease_end);
+        let seen = self.nodes.get_mut(&beat.node)?;
         if (beat.incarnation, beat.seq) <= (seen.incarnation, seen.seq) && seen.heard {
             return None;
         }
         if beat.incarnation < seen.incarnation {
             return None;
         }
-        if beat.incarnation > seen.incarnation {
-            // One directory runs one process: a newer one proves the older one dead.
-            let before = seen.incarnation;
-            self.promises.retain(|_, p| p.node != beat.node || p.incarnation > before);
-        }
+        // One directory runs one process: a newer one proves the older one dead.
+        let before = (beat.incarnation > seen.incarnation).then_some(seen.incarnation);
         seen.incarnation = beat.incarnation;
         seen.seq = beat.seq;
         seen.alive_until_ms = lease_end;
@@ -218,11 +237,21 @@ impl RootLedger {
             self.former_of.clear();
         } else if let Some(former) = self.former_of.get(&beat.node).and_then(|shard| self.formers.get_mut(shard)) {
             former.note(beat.incarnation, beat.claim, beat.status.active);
+            self.freed.push(former.claim.shard);
+        }
+        if seen.reported != Some(seen.as_reported(&NodeState::Alive { left_ms: self.lease_ms })) {
+            self.changed.insert(beat.node);
+        }
+        self.look_later(beat.node);
+        if let Some(before) = before {
+            self.end_promises(&beat.node, |p| p.incarnation <= before);
         }
         // What it does not claim any more it gives back.
         let claimed = beat.claim.map(|c| c.shard);
-        let mine = |p: &Promise| p.node == beat.node && p.incarnation == beat.incarnation;
-        self.promises.retain(|shard, p| !mine(p) || Some(*shard) == claimed);
+        let held = self.holders.get(&beat.node).copied();
+        if held.is_some() && held != claimed {
+            self.end_promises(&beat.node, |p| p.incarnation == beat.incarnation);
+        }
         let granted = beat.claim.and_then(|claim| self.grant(now_ms, beat, claim, map));
         Some(Ack {
             root: self.me,
@@ -232,6 +261,101 @@ impl RootLedger {
             granted,
             version: map.version(),
         })
+    }
+
+    /// Begins to watch a node, if it does not yet.
+    fn meet(&mut self, node: NodeId, lease_end: u64) {
+        if !self.nodes.contains_key(&node) {
+            self.nodes.insert(node, Seen::new(lease_end));
+            self.changed.insert(node);
+            self.look_later(node);
+        }
+    }
+
+    /// A node of the map: what is known of it is to be reported, if it was not in the map before.
+    fn watch(&mut self, node: NodeId, lease_end: u64) {
+        self.meet(node, lease_end);
+        if self.nodes.get(&node).is_some_and(|seen| seen.reported.is_none()) {
+            self.changed.insert(node);
+        }
+    }
+
+    /// Sees to it that the node is looked at when its time has run out.
+    fn look_later(&mut self, node: NodeId) {
+        if let Some(seen) = self.nodes.get_mut(&node)
+            && seen.due_ms.is_none()
+        {
+            seen.due_ms = Some(seen.alive_until_ms);
+            self.due.insert((seen.alive_until_ms, node));
+        }
+    }
+
+    /// Finds who has turned silent by now.
+    fn look(&mut self, now_ms: u64) {
+        while let Some((due_ms, node)) = self.due.first().copied().filter(|(due_ms, _)| *due_ms <= now_ms) {
+            self.due.remove(&(due_ms, node));
+            let Some(seen) = self.nodes.get_mut(&node) else { continue };
+            seen.due_ms = None;
+            if seen.alive_until_ms > now_ms {
+                self.look_later(node);
+            } else {
+                self.changed.insert(node);
+            }
+        }
+    }
+
+    /// Ends the promise that a node holds, if it is such a one.
+    fn end_promises(&mut self, node: &NodeId, is_such: impl Fn(&Promise) -> bool) {
+        let Some(shard) = self.holders.get(node).copied() else { return };
+        if self.promises.get(&shard).is_some_and(|p| p.node == *node && is_such(p)) {
+            self.promises.remove(&shard);
+            self.holders.remove(node);
+            self.freed.push(shard);
+        }
+    }
+
+    /// Shards whose promise has ended before its time since the last call: who waits for one may have it.
+    pub fn take_freed(&mut self) -> Vec<ShardId> {
+        std::mem::take(&mut self.freed)
+    }
+
+    /// When a claim of this shard by this process, refused now, may be granted although nothing else changes.
+    pub fn grantable_ms(&self, now_ms: u64, node: &NodeId, claim: Claim) -> u64 {
+        let other = self.promises.get(&claim.shard).filter(|p| p.node != *node && p.until_ms > now_ms);
+        other.map_or(0, |p| p.until_ms).max(self.grants_from_ms)
+    }
+
+    /// A whole map: begins to watch its nodes, forgets those that are not in it.
+    pub fn on_map(&mut self, now_ms: u64, map: &ClusterMap) {
+        let lease_end = now_ms.saturating_add(self.lease_ms);
+        for id in map.nodes().keys() {
+            self.watch(*id, lease_end);
+        }
+        let gone: Vec<NodeId> = self.nodes.keys().filter(|id| map.node(id).is_none()).copied().collect();
+        for id in gone {
+            self.forget(&id);
+        }
+    }
+
+    /// As `on_map`, of what is different from the map before.
+    pub fn on_changes(&mut self, now_ms: u64, changes: &[Change]) {
+        let lease_end = now_ms.saturating_add(self.lease_ms);
+        for change in changes {
+            match change {
+                Change::NodeUpsert(node) => self.watch(node.id, lease_end),
+                Change::NodeRemove(id) => self.forget(id),
+                Change::ShardUpsert(_) | Change::ShardRemove(_) | Change::Meta { .. } => {}
+            }
+        }
+    }
+
+    fn forget(&mut self, node: &NodeId) {
+        if let Some(seen) = self.nodes.remove(node) {
+            self.changed.remove(node);
+            if let Some(due_ms) = seen.due_ms {
+                self.due.remove(&(due_ms, *node));
+            }
+        }
     }
 
     /// Looks again at the last heartbeat of a process whose claim could not be granted, because another's
@@ -277,7 +401,11 @@ impl RootLedger {
         }
         let until_ms = now_ms.saturating_add(self.lease_ms);
         let promise = Promise { node: beat.node, incarnation: beat.incarnation, reign: claim.reign, until_ms };
-        self.promises.insert(claim.shard, promise);
+        let former = self.promises.insert(claim.shard, promise);
+        if let Some(former) = former.filter(|former| former.node != beat.node) {
+            self.holders.remove(&former.node);
+        }
+        self.holders.insert(beat.node, claim.shard);
         Some(Grant { shard: claim.shard, reign: claim.reign, lease_ms: self.lease_ms })
     }
 
@@ -317,16 +445,18 @@ impl RootLedger {
     /// Ends the promises to a process that is gone, and counts its node as failed. Ignored if a newer
     /// process has been heard of.
     pub fn on_proof_of_death(&mut self, now_ms: u64, proof: ProofOfDeath) {
-        let lease_end = now_ms.saturating_add(self.lease_ms);
-        let seen = self.nodes.entry(proof.node).or_insert_with(|| Seen::new(lease_end));
+        self.meet(proof.node, now_ms.saturating_add(self.lease_ms));
+        let Some(seen) = self.nodes.get_mut(&proof.node) else { return };
         if proof.incarnation < seen.incarnation {
             return;
         }
         seen.incarnation = proof.incarnation;
         seen.dead = true;
-        self.promises.retain(|_, p| p.node != proof.node || p.incarnation > proof.incarnation);
+        self.changed.insert(proof.node);
+        self.end_promises(&proof.node, |p| p.incarnation <= proof.incarnation);
         if let Some(former) = self.former_of.get(&proof.node).and_then(|shard| self.formers.get_mut(shard)) {
             former.is_over |= former.incarnation <= proof.incarnation;
+            self.freed.push(former.claim.shard);
         }
     }
 
@@ -355,37 +485,78 @@ impl RootLedger {
         self.nodes.get(node).map_or(Incarnation::ZERO, |s| s.incarnation)
     }
 
-    /// Everything, for the leader (every 100 ms).
+    /// What this root knows of a node, for the leader that asks for it: it goes into the next report.
+    pub fn report_again(&mut self, node: &NodeId) {
+        if let Some(seen) = self.nodes.get_mut(node) {
+            seen.reported = None;
+            self.changed.insert(*node);
+        }
+    }
+
+    /// Everything, for a leader that has heard nothing yet.
     pub fn report(&mut self, now_ms: u64, map: &ClusterMap) -> RootReport {
-        self.collect(now_ms, map, true)
+        self.on_map(now_ms, map);
+        self.changed = self.nodes.keys().copied().collect();
+        for seen in self.nodes.values_mut() {
+            seen.reported = None;
+        }
+        RootReport { full: true, ..self.collect(now_ms, map) }
     }
 
     /// What changed since the last report, for the leader at once; none if nothing did.
     pub fn changes(&mut self, now_ms: u64, map: &ClusterMap) -> Option<RootReport> {
-        Some(self.collect(now_ms, map, false)).filter(|r| !r.nodes.is_empty())
-    }
-
-    fn collect(&mut self, now_ms: u64, map: &ClusterMap, full: bool) -> RootReport {
-        let lease_end = now_ms.saturating_add(self.lease_ms);
-        let warming_up = self.is_warming_up(now_ms);
-        self.nodes.retain(|id, _| map.node(id).is_some());
-        let mut nodes = BTreeMap::new();
-        for id in map.nodes().keys() {
-            let seen = self.nodes.entry(*id).or_insert_with(|| Seen::new(lease_end));
-            let state = seen.state(now_ms, warming_up);
-            let kind = Some((std::mem::discriminant(&state), seen.status.link_up));
-            if full || seen.reported != kind {
-                let status = seen.status.clone();
-                nodes.insert(*id, NodeEvidence { incarnation: seen.incarnation, seq: seen.seq, state, status });
-            }
-            seen.reported = kind;
+        self.look(now_ms);
+        if self.changed.is_empty() {
+            return None;
         }
-        RootReport { root: self.me, incarnation: self.incarnation, version: map.version(), full, nodes }
+        Some(self.collect(now_ms, map)).filter(|report| !report.nodes.is_empty())
     }
 
-    /// The next time at which a node turns silent by itself, for the timer that sends `changes`.
-    pub fn next_deadline_ms(&self, now_ms: u64) -> Option<u64> {
-        self.nodes.values().map(|s| s.alive_until_ms).filter(|t| *t > now_ms).min()
+    /// Says that what was reported is still so; to be sent often enough for the reports to stay fresh.
+    pub fn sign_of_life(&mut self, map: &ClusterMap) -> RootReport {
+        self.reports += 1;
+        RootReport {
+            root: self.me,
+            incarnation: self.incarnation,
+            version: map.version(),
+            seq: self.reports,
+            full: false,
+            nodes: BTreeMap::new(),
+        }
+    }
+
+    fn collect(&mut self, now_ms: u64, map: &ClusterMap) -> RootReport {
+        let warming_up = self.is_warming_up(now_ms);
+        let mut nodes = BTreeMap::new();
+        for id in std::mem::take(&mut self.changed) {
+            // Nodes that the map does not show (yet, or any more) are nobody's business.
+            let Some(seen) = self.nodes.get_mut(&id).filter(|_| map.node(&id).is_some()) else { continue };
+            let state = seen.state(now_ms, warming_up);
+            let kind = Some(seen.as_reported(&state));
+            if seen.reported != kind {
+                seen.reported = kind;
+                let status = seen.status.clone();
+                nodes.insert(id, NodeEvidence { incarnation: seen.incarnation, seq: seen.seq, state, status });
+            }
+        }
+        RootReport { nodes, ..self.sign_of_life(map) }
+    }
+
+    /// When a node may turn silent by itself: `changes` is to be called then. Not earlier than it can happen, but
+    /// it need not happen.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// Whether this root counts the node as failed.
+    pub fn counts_as_failed(&self, now_ms: u64, node: &NodeId) -> bool {
+        let warming_up = self.is_warming_up(now_ms);
+        self.nodes.get(node).is_some_and(|seen| seen.state(now_ms, warming_up).is_failed())
+    }
+
+    /// Whether `changes` has something to look at already.
+    pub fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
     }
 
     /// Panics if the ledger breaks one of its rules.
@@ -394,6 +565,15 @@ impl RootLedger {
             let Some(seen) = self.nodes.get(&promise.node) else { continue };
             assert!(promise.incarnation <= seen.incarnation, "a promise to a process from the future");
             assert!(promise.reign > TopologyVersion::ZERO, "a promise without a reign");
+        }
+        for (shard, promise) in &self.promises {
+            assert_eq!(self.holders.get(&promise.node), Some(shard), "a promise whose holder is not noted");
+        }
+        assert_eq!(self.promises.len(), self.holders.len(), "a holder of two promises");
+        for (node, seen) in &self.nodes {
+            assert_eq!(seen.due_ms.is_some_and(|due| self.due.contains(&(due, *node))), seen.due_ms.is_some());
+            let is_watched = seen.due_ms.is_some_and(|due| due <= seen.alive_until_ms);
+            assert!(is_watched || seen.dead || self.changed.contains(node) || seen.reported.is_some());
         }
     }
 }
@@ -409,7 +589,12 @@ impl Seen {
             claim: None,
             status: NodeStatus::default(),
             reported: None,
+            due_ms: None,
         }
+    }
+
+    fn as_reported(&self, state: &NodeState) -> Reported {
+        (self.incarnation, std::mem::discriminant(state), self.status.link_up)
     }
 
     fn state(&self, now_ms: u64, warming_up: bool) -> NodeState {

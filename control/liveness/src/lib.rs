@@ -47,7 +47,7 @@ mod messages;
 mod model;
 mod replica;
 
-pub use evidence::{Evidence, Verdict};
+pub use evidence::{Evidence, Seen, Taken, Verdict};
 pub use lease::{Lease, PrimaryLease, UNLIMITED};
 pub use ledger::RootLedger;
 pub use messages::{

@@ -75,7 +75,7 @@ pub struct NodeStatus {
     pub active: Option<Claim>,
 }
 
-/// Node to root: every tenth of the lease or so, and at once after a change.
+/// Node to root: every quarter of the lease or so, and at once after a change.
 #[derive(Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender.
@@ -225,7 +225,7 @@ impl NodeState {
 pub struct NodeEvidence {
     /// The last process that it heard of.
     pub incarnation: Incarnation,
-    /// The last heartbeat of that process.
+    /// The last heartbeat of that process; 0: what it said is not told here.
     pub seq: u64,
     /// Alive or not.
     pub state: NodeState,
@@ -233,7 +233,7 @@ pub struct NodeEvidence {
     pub status: NodeStatus,
 }
 
-/// Root to leader.
+/// Root to leader: first everything, then what changes, and often enough a sign that nothing did.
 #[derive(Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RootReport {
     /// The root.
@@ -242,7 +242,9 @@ pub struct RootReport {
     pub incarnation: Incarnation,
     /// Version of the root's map.
     pub version: TopologyVersion,
-    /// `nodes` is everything; otherwise only what changed.
+    /// Rises by one with each report of the process.
+    pub seq: u64,
+    /// `nodes` is everything; otherwise only what changed since the report before.
     pub full: bool,
     /// What it knows.
     pub nodes: BTreeMap<NodeId, NodeEvidence>,

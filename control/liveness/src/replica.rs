@@ -6,8 +6,8 @@
 //! the exception to "nothing on disk": the agent keeps the last one in its state file and hands it
 //! to `restore_told`, else a replica that was restarted could not replace a primary that is gone.
 
-use crate::messages::{BeatAck, Grant, PrimaryBeat, ProofOfDeath, Told};
-use pando_topology::{ClusterMap, Incarnation, NodeId};
+use crate::messages::{BeatAck, Claim, Grant, PrimaryBeat, ProofOfDeath, Told};
+use pando_topology::{ClusterMap, Incarnation, NodeId, TopologyVersion};
 use std::collections::BTreeMap;
 
 #[derive(Copy, Clone, Debug)]
@@ -27,23 +27,31 @@ pub struct ReplicaPromise {
     /// The last promise to each primary. A node has few of them.
     given: BTreeMap<NodeId, Given>,
     told: Option<Told>,
+    /// The last reign of its shard that this node had on disk, and who reigns in it: no promise for an older one,
+    /// however old the map is that it has.
+    known: Option<(Claim, NodeId, Incarnation)>,
 }
 
 impl ReplicaPromise {
     /// For a process that starts now.
     pub fn new(me: NodeId, lease_ms: u64, now_ms: u64) -> ReplicaPromise {
         let forgotten_until_ms = now_ms.saturating_add(lease_ms);
-        ReplicaPromise { me, lease_ms, forgotten_until_ms, given: BTreeMap::new(), told: None }
+        ReplicaPromise { me, lease_ms, forgotten_until_ms, given: BTreeMap::new(), told: None, known: None }
     }
 
     /// For a node that has never run before: nobody can have promised anything in its name.
     pub fn first_ever(me: NodeId, lease_ms: u64) -> ReplicaPromise {
-        ReplicaPromise { me, lease_ms, forgotten_until_ms: 0, given: BTreeMap::new(), told: None }
+        ReplicaPromise { me, lease_ms, forgotten_until_ms: 0, given: BTreeMap::new(), told: None, known: None }
     }
 
     /// What the state file says.
     pub fn restore_told(&mut self, told: Option<Told>) {
         self.told = told;
+    }
+
+    /// What the state file says of the last reign of the shard.
+    pub fn restore_reign(&mut self, claim: Claim, primary: NodeId, incarnation: Incarnation) {
+        self.known = Some((claim, primary, incarnation));
     }
 
     /// The last word of a primary that needs this node's promise; goes into heartbeats and to disk.
@@ -66,13 +74,14 @@ impl ReplicaPromise {
         }
         given.incarnation = beat.incarnation;
         given.seq = beat.seq;
-        let known = map.shard(&beat.shard);
+        let is_stale = |reign: TopologyVersion, primary: NodeId, incarnation: Incarnation| {
+            reign > beat.reign || (reign == beat.reign && (primary, incarnation) != (beat.node, beat.incarnation))
+        };
+        let known = self.known.filter(|(claim, ..)| claim.shard == beat.shard);
         let is_superseded = map.node(&beat.node).is_some_and(|node| node.incarnation > beat.incarnation);
         let stale = is_superseded
-            || known.is_some_and(|s| {
-                s.reign > beat.reign
-                    || (s.reign == beat.reign && (s.primary, s.primary_incarnation) != (beat.node, beat.incarnation))
-            });
+            || map.shard(&beat.shard).is_some_and(|s| is_stale(s.reign, s.primary, s.primary_incarnation))
+            || known.is_some_and(|(claim, primary, incarnation)| is_stale(claim.reign, primary, incarnation));
         let mut granted = None;
         if !stale && !beat.released && beat.node != self.me {
             given.until_ms = until_ms;

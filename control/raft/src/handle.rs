@@ -142,6 +142,11 @@ impl Raft {
         self.core.status.clone()
     }
 
+    /// The node that leads, as far as known.
+    pub fn leader_node(&self) -> Option<NodeId> {
+        self.core.status.borrow().leader_address().map(|(_, address)| address.node)
+    }
+
     /// Whether this root leads, or did when it last heard of it.
     pub fn is_leader(&self) -> bool {
         self.core.status.borrow().is_leader

@@ -12,6 +12,7 @@ pub mod explain;
 mod frame;
 mod hello;
 pub mod messages;
+mod topology;
 
 pub use conn::{Conn, ConnConfig, Handler, Identity, NoHandler};
 pub use credential::{Credential, KeyOf, Keyring};
@@ -21,3 +22,4 @@ pub use frame::{
     encode_body, flags, kinds,
 };
 pub use hello::{Hello, Nonce, Purpose};
+pub use topology::MapUpdate;

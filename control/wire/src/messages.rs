@@ -12,15 +12,16 @@
 //!   Probe    nothing: is somebody there?
 //! ```
 
-use std::sync::Arc;
-
+use bytes::{BufMut, Bytes, BytesMut};
 use pando_liveness::{Ack, BeatAck, Heartbeat, PrimaryBeat, RootReport};
 use pando_root_state::{Outcome, Proposal};
-use pando_topology::{ClusterMap, Delta, NodeId, ShardId, TopologyVersion};
+use pando_topology::{NodeId, ShardId, TopologyVersion};
 use serde::{Deserialize, Serialize};
 
+use crate::WireError;
 use crate::explain::{Explanation, Question};
-use crate::frame::{ClusterId, Kind, kinds};
+use crate::frame::{ClusterId, Kind, decode_body, encode_body, kinds};
+use crate::topology::MapUpdate;
 
 /// A one-way [`Message`].
 pub const MESSAGE: Kind = kinds::MESSAGES_FIRST;
@@ -153,12 +154,15 @@ pub enum Message {
     Ack(Ack, Option<NodeId>),
     /// Node to root: send me the map, if it is newer than this (`None`: a full copy whatever I have).
     Subscribe(Option<TopologyVersion>),
-    /// Root to node: the whole map.
-    Full(Arc<ClusterMap>),
-    /// Root to node: what changed.
-    Delta(Delta),
+    /// Node to root: another root tells me now.
+    Unsubscribe,
+    /// Root to node: the whole map, or what changed. Coded by hand, see [`encode_message`].
+    #[serde(skip)]
+    Map(MapUpdate),
     /// Root to root.
     Evidence(RootReport),
+    /// Leader to root: report what you know of these nodes; of none: of all.
+    Tell(Vec<NodeId>),
     /// Primary to replica.
     PrimaryBeat(PrimaryBeat),
     /// Replica to primary.
@@ -188,13 +192,89 @@ impl Message {
         match self {
             Message::Heartbeat(_) => "ping",
             Message::Ack(..) => "pong",
-            Message::Subscribe(_) => "subscribe",
-            Message::Full(_) | Message::Delta(_) => "update",
-            Message::Evidence(_) => "fail",
+            Message::Subscribe(_) | Message::Unsubscribe => "subscribe",
+            Message::Map(_) => "update",
+            Message::Evidence(_) | Message::Tell(_) => "fail",
             Message::PrimaryBeat(_) => "primary_ping",
             Message::BeatAck(_) => "primary_pong",
             Message::Publish { .. } => "publish",
             Message::At { .. } => "meet",
         }
     }
+}
+
+/// The first byte of a message that is sent often; MessagePack of the others starts with none of these.
+mod tag {
+    pub const HEARTBEAT: u8 = 1;
+    pub const ACK: u8 = 2;
+    pub const PRIMARY_BEAT: u8 = 3;
+    pub const BEAT_ACK: u8 = 4;
+    pub const MAP: u8 = 5;
+    pub const EVIDENCE: u8 = 6;
+}
+
+/// Bits of the second byte of a map.
+mod map_bits {
+    pub const IS_WHOLE: u8 = 1;
+    pub const IS_EXACT: u8 = 2;
+}
+
+/// The body of a frame of kind [`MESSAGE`]. What is sent often has a tag of one byte and no names of fields.
+pub fn encode_message(message: &Message) -> Result<Bytes, WireError> {
+    match message {
+        Message::Heartbeat(beat) => tagged(tag::HEARTBEAT, beat),
+        Message::Ack(ack, leader) => tagged(tag::ACK, &(ack, leader)),
+        Message::PrimaryBeat(beat) => tagged(tag::PRIMARY_BEAT, beat),
+        Message::BeatAck(ack) => tagged(tag::BEAT_ACK, ack),
+        Message::Evidence(report) => tagged(tag::EVIDENCE, report),
+        Message::Map(update) => {
+            let mut out = BytesMut::with_capacity(18 + update.body.len());
+            out.put_u8(tag::MAP);
+            let is_whole = if update.from.is_none() { map_bits::IS_WHOLE } else { 0 };
+            out.put_u8(is_whole | if update.is_exact { map_bits::IS_EXACT } else { 0 });
+            out.put_u64_le(update.from.unwrap_or_default().get());
+            out.put_u64_le(update.to.get());
+            out.extend_from_slice(&update.body);
+            Ok(out.freeze())
+        }
+        Message::At { .. }
+        | Message::Subscribe(_)
+        | Message::Unsubscribe
+        | Message::Tell(_)
+        | Message::Publish { .. } => encode_body(message),
+    }
+}
+
+fn tagged<T: Serialize>(tag: u8, value: &T) -> Result<Bytes, WireError> {
+    let mut out = vec![tag];
+    rmp_serde::encode::write(&mut out, value).map_err(|error| WireError::Body(error.to_string()))?;
+    Ok(Bytes::from(out))
+}
+
+/// The reverse of [`encode_message`].
+pub fn decode_message(body: &Bytes) -> Result<Message, WireError> {
+    fn untagged<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, WireError> {
+        rmp_serde::from_slice(body.get(1..).unwrap_or_default()).map_err(|error| WireError::Body(error.to_string()))
+    }
+    Ok(match body.first().copied().unwrap_or_default() {
+        tag::HEARTBEAT => Message::Heartbeat(untagged(body)?),
+        tag::ACK => {
+            let (ack, leader) = untagged(body)?;
+            Message::Ack(ack, leader)
+        }
+        tag::PRIMARY_BEAT => Message::PrimaryBeat(untagged(body)?),
+        tag::BEAT_ACK => Message::BeatAck(untagged(body)?),
+        tag::EVIDENCE => Message::Evidence(untagged(body)?),
+        tag::MAP => {
+            let number =
+                |at: usize| body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
+            let (Some(bits), Some(from), Some(to)) = (body.get(1), number(2), number(10)) else {
+                return Err(WireError::Malformed("a cut map"));
+            };
+            let from = (bits & map_bits::IS_WHOLE == 0).then_some(TopologyVersion(from));
+            let is_exact = bits & map_bits::IS_EXACT != 0;
+            Message::Map(MapUpdate { from, is_exact, to: TopologyVersion(to), body: body.slice(18..) })
+        }
+        _ => decode_body(body)?,
+    })
 }
