@@ -43,8 +43,9 @@ pub(crate) fn fresh_ms(lease_ms: u64) -> u64 {
 pub(crate) struct Reporting {
     /// The leader that has this root's opinions, over the present link.
     told: Option<NodeId>,
-    /// When the last report went out.
+    /// When the last report went out, and the last sign of life or what took its place.
     reported_ms: u64,
+    regular_ms: u64,
     /// Leader: what is to be looked at before it decides next, if something is.
     is_changed: bool,
     changed: BTreeSet<NodeId>,
@@ -86,7 +87,7 @@ impl Driver {
             return None;
         }
         let reporting = &root.reporting;
-        let mut due_ms = reporting.reported_ms + report_ms(self.config.lease_ms);
+        let mut due_ms = reporting.regular_ms + report_ms(self.config.lease_ms);
         if reporting.told.is_some() {
             let soon_ms = reporting.reported_ms + SPACING_MS;
             if root.ledger.has_changed() {
@@ -136,7 +137,7 @@ impl Driver {
             return;
         }
         let is_leader = group.is_leader();
-        let is_regular = now >= reporting.reported_ms + report_ms(self.config.lease_ms);
+        let is_regular = now >= reporting.regular_ms + report_ms(self.config.lease_ms);
         let target = if is_leader { Some(self.state.node) } else { self.leader() };
         let target = target.filter(|target| is_leader || self.links.is_up((LinkKind::Root, *target)));
         let is_first = target.is_some() && reporting.told != target;
@@ -158,6 +159,9 @@ impl Driver {
         }
         let Some(root) = &mut self.root else { return };
         root.reporting.reported_ms = now;
+        if is_regular {
+            root.reporting.regular_ms = now;
+        }
         root.reporting.told = target.filter(|_| is_voter);
         let Some(target) = root.reporting.told else { return };
         let report = if is_first {
@@ -264,6 +268,7 @@ impl Driver {
             Taken::Changed(nodes) => root.reporting.look_at(nodes),
             Taken::Everything => root.reporting.look_at_all(),
             Taken::Old => {}
+            Taken::Gap if from == me => root.reporting.told = None,
             Taken::Gap => {
                 self.links.send((LinkKind::Root, from), &Message::Tell(Vec::new()), &mut self.counters);
             }

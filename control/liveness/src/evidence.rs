@@ -217,3 +217,93 @@ impl Evidence {
         now_ms.saturating_sub(known.1) >= for_ms
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Heartbeat, NodeStatus, RootLedger};
+    use pando_topology::{ClusterId, MapParts, Node, RootSet};
+    use std::sync::Arc;
+
+    fn id(n: u8) -> NodeId {
+        NodeId::from_bytes([n; 20])
+    }
+
+    /// Three roots without data that are the only nodes.
+    fn map() -> ClusterMap {
+        let empty = ClusterMap::empty(ClusterId::from_bytes([1; 20]));
+        let nodes = (1..=3).map(|n| {
+            let mut node = Node::new(id(n), "", 0);
+            node.is_data = false;
+            (node.id, Arc::new(node))
+        });
+        let voters = (1..=3).map(|n| (id(n), u64::from(n))).collect();
+        let roots = RootSet { voters, previous: None, since: TopologyVersion(1) };
+        let parts = MapParts { version: TopologyVersion(1), nodes: nodes.collect(), roots, ..empty.parts().clone() };
+        ClusterMap::new(parts).expect("valid")
+    }
+
+    fn beat(node: u8, seq: u64) -> Heartbeat {
+        Heartbeat {
+            node: id(node),
+            incarnation: Incarnation(1),
+            seq,
+            root_incarnation: Incarnation(1),
+            version: TopologyVersion(1),
+            roots_since: TopologyVersion(1),
+            claim: None,
+            holds_promise: false,
+            status: NodeStatus::default(),
+        }
+    }
+
+    #[test]
+    fn changes_say_the_same_as_everything_would() {
+        let map = map();
+        let mut ledgers: Vec<RootLedger> =
+            (1..=2).map(|n| RootLedger::first_ever(id(n), Incarnation(1), 100, 0)).collect();
+        let mut evidence = Evidence::new(50);
+        let mut seq = 0;
+        for ledger in &mut ledgers {
+            assert_eq!(evidence.on_report(0, ledger.report(0, &map)), Taken::Everything);
+        }
+        // Node 3 falls silent for a while, then again.
+        for now in (1..2_000).step_by(7) {
+            seq += 1;
+            let is_silent = (300..600).contains(&now) || now > 1_500;
+            for ledger in &mut ledgers {
+                for node in 1..=3u8 {
+                    if now % 20 < 7 && !(is_silent && node == 3) {
+                        ledger.on_heartbeat(now, &beat(node, seq), &map);
+                    }
+                }
+                let report = ledger.changes(now, &map).unwrap_or_else(|| ledger.sign_of_life(&map));
+                assert!(matches!(evidence.on_report(now, report), Taken::Changed(_)), "at {now}");
+                ledger.check_invariants();
+            }
+            for node in 1..=3 {
+                let expected = match ledgers.iter().filter(|l| l.counts_as_failed(now, &id(node))).count() {
+                    2 => Verdict::Failed,
+                    0 if now > 20 => Verdict::Alive,
+                    _ => continue,
+                };
+                assert_eq!(evidence.verdict(now, &map, &id(node)), expected, "node {node} at {now}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_lost_or_late_does_not_count() {
+        let map = map();
+        let mut ledger = RootLedger::first_ever(id(1), Incarnation(1), 100, 0);
+        let mut evidence = Evidence::new(50);
+        let (full, lost, next) = (ledger.report(0, &map), ledger.sign_of_life(&map), ledger.sign_of_life(&map));
+        assert_eq!(evidence.on_report(0, full.clone()), Taken::Everything);
+        assert_eq!(evidence.on_report(1, full), Taken::Old);
+        assert_eq!(evidence.on_report(2, next.clone()), Taken::Gap);
+        assert_eq!(evidence.on_report(3, lost), Taken::Gap, "nothing counts before everything was told again");
+        assert_eq!(evidence.on_report(4, ledger.report(4, &map)), Taken::Everything);
+        assert_eq!(evidence.on_report(5, next), Taken::Old);
+        assert_eq!(evidence.on_report(60, ledger.sign_of_life(&map)), Taken::Everything, "it was silent");
+    }
+}

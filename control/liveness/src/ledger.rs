@@ -500,7 +500,8 @@ impl RootLedger {
         for seen in self.nodes.values_mut() {
             seen.reported = None;
         }
-        RootReport { full: true, ..self.collect(now_ms, map) }
+        let nodes = self.collect(now_ms, map);
+        RootReport { full: true, nodes, ..self.sign_of_life(map) }
     }
 
     /// What changed since the last report, for the leader at once; none if nothing did.
@@ -509,7 +510,9 @@ impl RootLedger {
         if self.changed.is_empty() {
             return None;
         }
-        Some(self.collect(now_ms, map)).filter(|report| !report.nodes.is_empty())
+        let nodes = self.collect(now_ms, map);
+        // Only what is sent has a number: a gap would mean that something was lost.
+        (!nodes.is_empty()).then(|| RootReport { nodes, ..self.sign_of_life(map) })
     }
 
     /// Says that what was reported is still so; to be sent often enough for the reports to stay fresh.
@@ -525,7 +528,7 @@ impl RootLedger {
         }
     }
 
-    fn collect(&mut self, now_ms: u64, map: &ClusterMap) -> RootReport {
+    fn collect(&mut self, now_ms: u64, map: &ClusterMap) -> BTreeMap<NodeId, NodeEvidence> {
         let warming_up = self.is_warming_up(now_ms);
         let mut nodes = BTreeMap::new();
         for id in std::mem::take(&mut self.changed) {
@@ -539,7 +542,7 @@ impl RootLedger {
                 nodes.insert(id, NodeEvidence { incarnation: seen.incarnation, seq: seen.seq, state, status });
             }
         }
-        RootReport { nodes, ..self.sign_of_life(map) }
+        nodes
     }
 
     /// When a node may turn silent by itself: `changes` is to be called then. Not earlier than it can happen, but

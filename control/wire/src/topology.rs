@@ -442,6 +442,7 @@ mod tests {
                 primary: members[0],
                 primary_incarnation: Incarnation(1),
                 replicas: members[1..].to_vec(),
+                wants_replica: false,
                 slots,
             };
             parts.shards.insert(shard.id, Arc::new(shard));
