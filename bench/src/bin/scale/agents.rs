@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
-use pando_agent::{Agent, AgentConfig, AgentHandle, Answer, DataPlane, DataStatus, Request, Roles};
+use pando_agent::{Agent, AgentConfig, AgentHandle, Answer, DataPlane, DataStatus, Request, Roles, SharedMaps};
 use pando_env::{BoxFuture, Clock, Env, RealClock, SimDisk, SystemRng};
 use pando_topology::{ClusterMap, NodeId, Role, SLOT_COUNT, Slot, SlotSet};
 use tokio::sync::Semaphore;
@@ -187,6 +187,7 @@ impl Child {
     async fn join(&mut self) -> Result<String, String> {
         let window = Arc::new(Semaphore::new(self.options.window));
         let mut tasks = Vec::new();
+        let maps = SharedMaps::between_agents();
         let env = Env {
             net: Arc::new(CountingNet::new(self.bytes.clone())),
             disk: Arc::new(SimDisk::new()),
@@ -206,6 +207,7 @@ impl Child {
                 lease_ms: self.options.lease_ms,
                 // Planned ones are of no interest here, and the slots come after the nodes.
                 require_full_coverage: false,
+                maps: maps.clone(),
                 ..AgentConfig::default()
             };
             let plane = Arc::new(Plane {
