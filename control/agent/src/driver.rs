@@ -225,7 +225,8 @@ impl Driver {
         let mut batch = Vec::with_capacity(EVENTS_MAX);
         let mut has_handles = true;
         loop {
-            let pause_ms = self.next_due_ms().saturating_sub(self.env.clock.now_ms());
+            // What was due is done; if something is left, time has to pass for it.
+            let pause_ms = self.next_due_ms().saturating_sub(self.env.clock.now_ms()).max(1);
             // Biased: the order of branches is part of a simulated run.
             tokio::select! {
                 biased;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use pando_failover::Policy;
+use pando_failover::{Decider, Policy};
 use pando_liveness::{Heartbeat, NodeEvidence, NodeState, NodeStatus, RootReport, Taken, Verdict};
 use pando_root_state::{Command, Proposal, RequestId};
 use pando_topology::NodeId;
@@ -87,9 +87,9 @@ impl Driver {
             return None;
         }
         let reporting = &root.reporting;
-        let mut due_ms = reporting.regular_ms + report_ms(self.config.lease_ms);
+        let soon_ms = reporting.reported_ms + SPACING_MS;
+        let mut due_ms = soon_ms.max(reporting.regular_ms + report_ms(self.config.lease_ms));
         if reporting.told.is_some() {
-            let soon_ms = reporting.reported_ms + SPACING_MS;
             if root.ledger.has_changed() {
                 due_ms = due_ms.min(soon_ms);
             }
@@ -112,7 +112,7 @@ impl Driver {
         self.report(now);
         let is_leader = self.is_leader();
         let Some(root) = &mut self.root else { return };
-        if root.decider.is_waiting() && now >= root.reporting.decided_ms + WAITING_MS {
+        if is_leader && root.decider.is_waiting() && now >= root.reporting.decided_ms + WAITING_MS {
             root.reporting.look_at([]);
         }
         if !is_leader {
@@ -120,6 +120,7 @@ impl Driver {
             root.reporting.changed.clear();
             // It will know nothing for certain when it leads.
             root.reporting.is_all_changed = true;
+            root.decider = Decider::default();
         }
         if root.reporting.is_changed && !root.is_deciding && now >= root.reporting.decided_ms + SPACING_MS {
             root.reporting.is_changed = false;

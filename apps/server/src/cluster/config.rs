@@ -38,6 +38,7 @@ pub fn agent_config(values: &Values) -> AgentConfig {
     let own_cluster_port = or(port("cluster-port"), port("port").saturating_add(CLUSTER_PORT_OFFSET));
     AgentConfig {
         host: announced_host(values),
+        maps: Default::default(),
         hostname: text("cluster-announce-hostname"),
         bind: bind_address(values),
         port: client_port,
