@@ -238,7 +238,7 @@ mod tests {
             (node.id, Arc::new(node))
         });
         let voters = (1..=3).map(|n| (id(n), u64::from(n))).collect();
-        let roots = RootSet { voters, previous: None, since: TopologyVersion(1) };
+        let roots = RootSet { voters, previous: None, since: TopologyVersion(1), ..RootSet::default() };
         let parts = MapParts { version: TopologyVersion(1), nodes: nodes.collect(), roots, ..empty.parts().clone() };
         ClusterMap::new(parts).expect("valid")
     }
