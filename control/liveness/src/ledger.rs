@@ -175,10 +175,13 @@ impl RootLedger {
                 until_ms: now_ms.saturating_add(noted.left_ms),
             };
             self.promises.insert(noted.claim.shard, promise);
+            self.holders.insert(noted.node, noted.claim.shard);
             // Processes before that one are over, whatever comes from them late.
             let lease_end = self.started_ms.saturating_add(self.lease_ms);
-            let seen = self.nodes.entry(noted.node).or_insert_with(|| Seen::new(lease_end));
-            seen.incarnation = seen.incarnation.max(noted.incarnation);
+            self.meet(noted.node, lease_end);
+            if let Some(seen) = self.nodes.get_mut(&noted.node) {
+                seen.incarnation = seen.incarnation.max(noted.incarnation);
+            }
         }
     }
 
