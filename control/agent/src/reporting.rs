@@ -143,7 +143,8 @@ impl Driver {
         let target = target.filter(|target| is_leader || self.links.is_up((LinkKind::Root, *target)));
         let is_first = target.is_some() && reporting.told != target;
         let has_news = ledger.has_changed() || ledger.next_deadline_ms().is_some_and(|due_ms| due_ms <= now);
-        if !is_regular && !is_first && !(has_news && target.is_some()) {
+        let is_wanted = is_regular || is_first || (has_news && target.is_some());
+        if !is_wanted {
             return;
         }
         let map = group.map();

@@ -514,7 +514,10 @@ fn all_at_once() {
     let mut evidence = Evidence::new(1000);
     for (root, nodes) in (1..).zip(reports) {
         let version = map.version();
-        evidence.on_report(NOW, RootReport { root: id(root), incarnation: Incarnation(1), version, seq: 1, full: true, nodes });
+        evidence.on_report(
+            NOW,
+            RootReport { root: id(root), incarnation: Incarnation(1), version, seq: 1, full: true, nodes },
+        );
     }
     // Of this thread alone: the machine may be busy.
     let cpu_us = || {

@@ -31,6 +31,7 @@ use crate::messages::{
     RootReport,
 };
 use pando_topology::{Change, ClusterMap, Incarnation, NodeId, ShardId, TopologyVersion};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The exclusive promise for a shard.
@@ -268,8 +269,8 @@ impl RootLedger {
 
     /// Begins to watch a node, if it does not yet.
     fn meet(&mut self, node: NodeId, lease_end: u64) {
-        if !self.nodes.contains_key(&node) {
-            self.nodes.insert(node, Seen::new(lease_end));
+        if let Entry::Vacant(unseen) = self.nodes.entry(node) {
+            unseen.insert(Seen::new(lease_end));
             self.changed.insert(node);
             self.look_later(node);
         }

@@ -154,6 +154,9 @@ fn promoted(base: &ClusterMap, shard: &Shard, to: TopologyVersion, place: usize,
     Some(shard)
 }
 
+/// Writes a change in its short form.
+type Short<W> = Box<dyn FnOnce(&mut W)>;
+
 struct Writer<'a> {
     bytes: Vec<u8>,
     base: Option<&'a ClusterMap>,
@@ -222,7 +225,7 @@ impl Writer<'_> {
     }
 
     /// How to write the change of a node shortly, if the reader would arrive at the same.
-    fn usual_node(&self, base: &ClusterMap, node: &Node) -> Option<Box<dyn FnOnce(&mut Self)>> {
+    fn usual_node(&self, base: &ClusterMap, node: &Node) -> Option<Short<Self>> {
         let index = base.nodes().index_of(&node.id)?;
         let before = base.node(&node.id)?;
         let bits = u8::from(node.failed) | u8::from(node.promotable_since == self.to) << 1;
@@ -235,7 +238,7 @@ impl Writer<'_> {
         }
         let shard = node.shard?;
         let shard_index = base.shards().index_of(&shard)?;
-        (moved(before, self.to, shard) == *node).then(|| -> Box<dyn FnOnce(&mut Self)> {
+        (moved(before, self.to, shard) == *node).then(|| -> Short<Self> {
             Box::new(move |writer| {
                 writer.bytes.push(kind::NODE_MOVED);
                 writer.node_number(index);
@@ -244,13 +247,13 @@ impl Writer<'_> {
         })
     }
 
-    fn usual_shard(&self, base: &ClusterMap, shard: &Shard) -> Option<Box<dyn FnOnce(&mut Self)>> {
+    fn usual_shard(&self, base: &ClusterMap, shard: &Shard) -> Option<Short<Self>> {
         let index = base.shards().index_of(&shard.id)?;
         let before = base.shard(&shard.id)?;
         if let Some(place) = before.replicas.iter().position(|replica| *replica == shard.primary) {
             let grown = shard.epoch.checked_sub(before.epoch)?;
             let is_it = promoted(base, before, self.to, place, grown).as_ref() == Some(shard);
-            return is_it.then(|| -> Box<dyn FnOnce(&mut Self)> {
+            return is_it.then(|| -> Short<Self> {
                 Box::new(move |writer| {
                     writer.bytes.push(kind::SHARD_PROMOTED);
                     writer.shard_number(index);
@@ -262,7 +265,7 @@ impl Writer<'_> {
         if shard.slots != before.slots {
             let slots = shard.slots.clone();
             let is_it = Shard { slots: slots.clone(), ..before.clone() } == *shard;
-            return is_it.then(|| -> Box<dyn FnOnce(&mut Self)> {
+            return is_it.then(|| -> Short<Self> {
                 Box::new(move |writer| {
                     writer.bytes.push(kind::SHARD_SLOTS);
                     writer.shard_number(index);
@@ -279,7 +282,7 @@ impl Writer<'_> {
         let came = shard.replicas.strip_prefix(before.replicas.as_slice())?;
         let came: Vec<usize> = came.iter().map(|id| base.nodes().index_of(id)).collect::<Option<_>>()?;
         let is_it = Shard { replicas: shard.replicas.clone(), ..before.clone() } == *shard;
-        is_it.then(|| -> Box<dyn FnOnce(&mut Self)> {
+        is_it.then(|| -> Short<Self> {
             Box::new(move |writer| {
                 writer.bytes.push(kind::SHARD_GREW);
                 writer.shard_number(index);
