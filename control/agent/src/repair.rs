@@ -14,10 +14,12 @@ use crate::group::{Group, GroupError};
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Driver {
-    /// The roots can do without what this node knows as one of them.
+    /// The roots can do without what this node knows as one of them. Who has joined knows that there are others even
+    /// when its map, which is written now and then, does not say so yet.
     pub fn can_be_replaced_as_root(&self) -> bool {
         let me = self.state.node;
-        !self.state.is_founding && self.map.roots().voters.keys().any(|voter| *voter != me)
+        let has_joined = self.map.nodes().is_empty() && self.state.contacts.iter().any(|contact| contact.node != me);
+        !self.state.is_founding && (has_joined || self.map.roots().voters.keys().any(|voter| *voter != me))
     }
 
     /// At the start of the process: the member as its files have it, or a new one in their place.
