@@ -41,6 +41,9 @@ pub(crate) struct NodeSide {
     ended: Option<(Claim, Vec<NodeId>)>,
     /// When the next round of heartbeats is due.
     next_beat_ms: u64,
+    /// The own shard has just changed: until then beats follow each other quickly, because the one that told a new
+    /// replica may have come before its map.
+    eager_until_ms: u64,
     /// When the lease was last looked at, and until when the verdict then holds if nothing comes.
     looked_ms: u64,
     connected_until_ms: u64,
@@ -80,6 +83,7 @@ impl NodeSide {
             beaten_ms: None,
             ended: None,
             next_beat_ms: 0,
+            eager_until_ms: 0,
             looked_ms: 0,
             connected_until_ms: 0,
             feeder: None,
@@ -171,6 +175,9 @@ impl Driver {
         self.keep_map(roots_changed);
         self.update_lease();
         let mine_changed = old.shard_of(&me) != self.map.shard_of(&me);
+        if mine_changed {
+            self.node.eager_until_ms = self.env.clock.now_ms() + self.config.lease_ms;
+        }
         if roots_changed || mine_changed {
             self.send_heartbeats();
         }
@@ -296,7 +303,8 @@ impl Driver {
     /// One round of heartbeats to all roots and beats to all replicas.
     pub fn send_heartbeats(&mut self) {
         let now = self.env.clock.now_ms();
-        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms);
+        let is_eager = now < self.node.eager_until_ms;
+        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms) / if is_eager { 8 } else { 1 };
         let seq = self.node.lease.next_seq(now);
         if self.node.active.is_some() {
             self.node.told_seq.get_or_insert(seq);
