@@ -385,7 +385,7 @@ fn promote(view: &View, shard: &Shard, note: String) -> Command {
         incarnation: view.identity.incarnation,
         expect_epoch: shard.epoch,
         told_at: view.told_at,
-        vouched: None,
+        over: None,
         reason: PromoteReason::Manual,
     };
     Command::Decide { roots: Vec::new(), decisions: vec![Decision { command, why: Why::note(note) }] }

@@ -155,7 +155,9 @@ impl Look<'_> {
             let reason = if restarted { PromoteReason::Restarted } else { PromoteReason::Failed };
             let look = (now_ms, map, evidence);
             let why = why_ranked(look, &self.roots, shard, &ranked, Some(&best.node), !proven_dead);
-            return ShardVerdict::Do(Box::new(Decision { command: promotion(shard, best, reason, None), why }));
+            // Ranked as fit without having been told: the reign of the dead primary is over for certain.
+            let over = (best.told_at == TopologyVersion::ZERO).then_some(shard.reign);
+            return ShardVerdict::Do(Box::new(Decision { command: promotion(shard, best, reason, over), why }));
         }
         ShardVerdict::Nothing
     }
@@ -186,13 +188,13 @@ impl Look<'_> {
         // If nobody told it, the new process of the primary has to answer for those who reigned before.
         let is_told = best.unfit != Some(Unfit::NotTold) && best.told_at > TopologyVersion::ZERO;
         let has_word = own.vouches == Some(Claim { shard: shard.id, reign: shard.reign });
-        let vouched = match is_told {
+        let over = match is_told {
             true => None,
             false if has_word && is_registered => Some(shard.reign),
             false => return ShardVerdict::Nothing,
         };
         let why = why_shard(now_ms, map, evidence, shard, policy, Some(&best.node));
-        let command = promotion(shard, &best, PromoteReason::Restarted, vouched);
+        let command = promotion(shard, &best, PromoteReason::Restarted, over);
         ShardVerdict::Do(Box::new(Decision { command, why }))
     }
 
@@ -212,14 +214,14 @@ pub fn abandoned(map: &ClusterMap, evidence: &Evidence, now_ms: u64, shard: &Sha
     if has_data { Vec::new() } else { unheard(now_ms, map, evidence, shard) }
 }
 
-fn promotion(shard: &Shard, candidate: &Candidate, reason: PromoteReason, vouched: Option<TopologyVersion>) -> Command {
+fn promotion(shard: &Shard, candidate: &Candidate, reason: PromoteReason, over: Option<TopologyVersion>) -> Command {
     Command::Promote {
         shard: shard.id,
         to: candidate.node,
         incarnation: candidate.incarnation,
         expect_epoch: shard.epoch,
         told_at: candidate.told_at,
-        vouched,
+        over,
         reason,
     }
 }

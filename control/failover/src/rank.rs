@@ -5,7 +5,7 @@
 //! (`cluster-failover-zone-affinity`), priority, position in the chain, id. Whether a link to the primary is up says
 //! nothing: who has noticed the death already is not worse for it.
 
-use pando_liveness::{Evidence, Lineage, Verdict};
+use pando_liveness::{Claim, Evidence, Lineage, NodeState, Verdict};
 use pando_root_state::WhyNot;
 use pando_topology::{ClusterMap, Incarnation, NodeId, Shard, TopologyVersion};
 use std::cmp::Reverse;
@@ -82,6 +82,8 @@ pub struct Candidate {
     pub link_up: bool,
     /// None: it may be promoted, as soon as its promise is over.
     pub unfit: Option<Unfit>,
+    /// Why it is not to be promoted although it could be: of the reasons that are less grave than `NotTold`.
+    unwanted: Option<Unfit>,
     key: Key,
 }
 
@@ -108,10 +110,30 @@ impl Candidate {
     }
 }
 
+/// The process that reigns is proven dead, and had said before that its reign was active: nobody can write for the
+/// shard by that reign or an earlier one any more, whether or not a replica's promise was counted on.
+pub fn is_reign_over(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard) -> bool {
+    let is_dead = |root: &NodeId| {
+        let seen = evidence.seen(now_ms, root, &shard.primary);
+        seen.is_some_and(|seen| seen.state == NodeState::Dead && seen.incarnation == shard.primary_incarnation)
+    };
+    let claim = Some(Claim { shard: shard.id, reign: shard.reign });
+    let heard = evidence.latest(now_ms, &shard.primary);
+    heard.is_some_and(|heard| heard.incarnation == shard.primary_incarnation && heard.status.active == claim)
+        && map.roots().is_quorum(is_dead)
+}
+
 /// All replicas of a shard, the best first; those that may not be promoted last, with the reason. Those whose
 /// promise has not run out are fit: whether that matters is the caller's question.
 pub fn rank(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard, policy: &Policy) -> Vec<Candidate> {
     let mut ranked: Vec<_> = shard.replicas.iter().map(|id| judge(now_ms, map, evidence, shard, policy, id)).collect();
+    // What nobody told a replica matters only as long as somebody may write without it.
+    if ranked.iter().any(|c: &Candidate| c.unfit == Some(Unfit::NotTold)) && is_reign_over(now_ms, map, evidence, shard)
+    {
+        for candidate in ranked.iter_mut().filter(|c| c.unfit == Some(Unfit::NotTold)) {
+            candidate.unfit = candidate.unwanted;
+        }
+    }
     if let Some((lineage, offset)) = reference(now_ms, evidence, shard, &ranked) {
         for candidate in &mut ranked {
             let continues = candidate.lineage.before == lineage.id && lineage.begins(offset, &candidate.lineage);
@@ -169,6 +191,7 @@ fn judge(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard, poli
         lineage: Lineage::default(),
         link_up: false,
         unfit: Some(Unfit::Unheard),
+        unwanted: None,
         key: (Reverse(false), Reverse(0), Reverse(is_near), node.map_or(0, |n| n.replica_priority), 0, *id),
     };
     let (Some(node), Some(heard)) = (node, evidence.latest(now_ms, id)) else { return candidate };
@@ -193,7 +216,9 @@ fn judge(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard, poli
         (node.replica_priority == 0, Unfit::PriorityZero),
         (node.no_failover, Unfit::NoFailover),
     ];
-    candidate.unfit = reasons.into_iter().find(|(applies, _)| *applies).map(|(_, reason)| reason);
+    let gravest = |reasons: &[(bool, Unfit)]| reasons.iter().find(|(applies, _)| *applies).map(|(_, reason)| *reason);
+    candidate.unfit = gravest(&reasons);
+    candidate.unwanted = gravest(&reasons[5..]);
     candidate
 }
 

@@ -168,7 +168,7 @@ fn promote(shard: u8, to: u8, reason: PromoteReason) -> Command {
         incarnation: Incarnation(1),
         expect_epoch: u64::from(shard),
         told_at: TopologyVersion(30),
-        vouched: None,
+        over: None,
         reason,
     }
 }
@@ -291,6 +291,30 @@ fn promises_hold_back_a_promotion_until_death_is_proven() {
 }
 
 #[test]
+fn a_dead_primary_that_was_active_needs_not_have_told_anybody() {
+    let untold = |active: Option<u64>| {
+        let claim = active.map(|reign| Claim { shard: sid(3), reign: TopologyVersion(reign) });
+        Case::new(1).status(31, |s| s.told = None).status(3, |s| s.active = claim)
+    };
+    let promoted = Command::Promote {
+        shard: sid(3),
+        to: id(31),
+        incarnation: Incarnation(1),
+        expect_epoch: 3,
+        told_at: TopologyVersion(0),
+        over: Some(TopologyVersion(10)),
+        reason: Failed,
+    };
+    let dead = |case: Case| case.says(&[1, 2], 3, NodeState::Dead);
+    check("it was active", dead(untold(Some(10))), &[failed(&[3]), promoted]);
+    check("perhaps it never was, and the one before it still is", dead(untold(None)), &[failed(&[3])]);
+    check("it was active in another reign", dead(untold(Some(9))), &[failed(&[3])]);
+    check("it may still write", untold(Some(10)).says(&[1, 2], 3, SILENT), &[failed(&[3])]);
+    let stale = untold(Some(10)).status(31, |s| s.stale = true);
+    check("too old all the same", dead(stale), &[failed(&[3])]);
+}
+
+#[test]
 fn restarts() {
     let restarted = |replicas: u8| Case::new(replicas).runs_as(3, 2).node(3, |n| n.incarnation = Incarnation(2));
     let empty = |replicas: u8| restarted(replicas).status(3, |s| (s.synced, s.offset, s.lineage.id) = (false, 0, 99));
@@ -305,7 +329,7 @@ fn restarts() {
         incarnation: Incarnation(1),
         expect_epoch: 3,
         told_at: TopologyVersion(0),
-        vouched: Some(TopologyVersion(10)),
+        over: Some(TopologyVersion(10)),
         reason: Restarted,
     };
     check("a replica with the data takes over", empty(1), &[promote(3, 31, Restarted)]);

@@ -30,7 +30,8 @@
 //!   in their maps from the start. So a promotion leaves the former primary promotable (unless it has failed).
 //! - A replica that nobody told may be promoted only if a newer process of the present primary vouches: the
 //!   reign in the map ended with the process before it, and all earlier ones, active or not, needed the
-//!   promise of this node, which it does not give again (`PrimaryLease::vouches`).
+//!   promise of this node, which it does not give again (`PrimaryLease::vouches`). Or if the process that reigns is
+//!   proven dead and had said that it was active (`NodeStatus::active`): so all before it were over already.
 //! - The set of (B) shrinks only by committed entries after which the replica cannot be promoted until
 //!   it is told anew (`Node::promotable_since`).
 //! - Voters are exchanged through a phase in which both sets must agree (`RootSet::previous`), and a

@@ -9,8 +9,8 @@
 //! check notices.
 
 use crate::{
-    Ack, BeatAck, Heartbeat, Lease, LedgerNote, NodeStatus, PrimaryBeat, PrimaryLease, ProofOfDeath, ReplicaPromise,
-    RootLedger, Told,
+    Ack, BeatAck, Claim, Heartbeat, Lease, LedgerNote, NodeStatus, PrimaryBeat, PrimaryLease, ProofOfDeath,
+    ReplicaPromise, RootLedger, Told,
 };
 use pando_root_state::{Command, JoinShard, Proposal, RequestId, RootState};
 use pando_topology::{ClusterId, ClusterMap, Incarnation, Node, NodeId, ShardId, SlotSet, TopologyVersion};
@@ -46,6 +46,10 @@ enum Break {
     Note,
     /// A new process of a primary vouches before the promises of the one before it are over.
     Vouch,
+    /// The reign of a process that runs counts as over.
+    Dead,
+    /// The reign of a process that is dead counts as over with all before it, although it was never active.
+    Active,
 }
 
 #[derive(Clone)]
@@ -91,6 +95,8 @@ struct Process {
     waiting: Vec<Heartbeat>,
     held: Lease,
     resigned: bool,
+    /// The last reign in which its heartbeats called it active.
+    said_active: Option<Claim>,
     /// Positions in the history of maps: as a node, on disk, as a root, needed by a new root process.
     at: usize,
     disk: usize,
@@ -197,6 +203,7 @@ impl World {
             waiting: Vec::new(),
             held: Lease::default(),
             resigned: false,
+            said_active: None,
             at,
             disk: at,
             root_at,
@@ -313,6 +320,7 @@ impl World {
         let (version, roots_since) = p.lease.versions();
         let claim = p.lease.claim();
         let active = p.held.active.filter(|active| claim == Some(*active));
+        p.said_active = active.or(p.said_active);
         let status = NodeStatus { told: p.promise.told(), active, ..NodeStatus::default() };
         let beats = p.lease.beats(seq);
         let roots: Vec<_> = (0..NODES).map(|root| p.lease.root_link(now, &id(root))).collect();

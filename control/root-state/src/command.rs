@@ -240,9 +240,10 @@ pub enum Command {
         /// Map version at which a primary of the shard, able to write, last told the replica that
         /// it needs its promise; zero if none ever did.
         told_at: TopologyVersion,
-        /// The reign for which a newer process of the present primary has vouched: then the replica
-        /// needs not have been told. See `pando_liveness`.
-        vouched: Option<TopologyVersion>,
+        /// The present reign, if it and all before it are known to be over: a newer process of the primary has vouched
+        /// for that, or its process is proven dead and had been active. Then the replica needs not have been told.
+        /// See `pando_liveness`.
+        over: Option<TopologyVersion>,
         /// Why.
         reason: PromoteReason,
     },

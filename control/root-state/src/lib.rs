@@ -11,7 +11,7 @@
 //!    of the change). Promote and ConfirmPrimary carry the epoch that they expect and are refused
 //!    when another change came first.
 //! 2. Only a replica whose promise the reigning primary is known to need may be promoted
-//!    (`Node::promotable_since`), or one for which a newer process of that primary vouches.
+//!    (`Node::promotable_since`), or any replica once that reign is known to be over with all before it.
 //! 3. Slots leave a primary only with its consent, or when an operator forgets a failed one.
 
 mod codec;

@@ -27,8 +27,8 @@ pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
         Command::Chain { node, to } => chain(draft, node, to),
         Command::MoveReplica { node, from, to } => move_replica(draft, node, from, to),
         Command::Detach { node, shard } => detach(draft, node, *shard),
-        Command::Promote { shard, to, incarnation, expect_epoch, told_at, vouched, reason: _ } => {
-            promote(draft, shard, to, *incarnation, *expect_epoch, *told_at, *vouched)
+        Command::Promote { shard, to, incarnation, expect_epoch, told_at, over, reason: _ } => {
+            promote(draft, shard, to, *incarnation, *expect_epoch, *told_at, *over)
         }
         Command::ConfirmPrimary { shard, node, incarnation, expect_epoch } => {
             confirm_primary(draft, shard, node, *incarnation, *expect_epoch)
@@ -307,7 +307,7 @@ fn promote(
     incarnation: Incarnation,
     epoch: u64,
     told_at: TopologyVersion,
-    vouched: Option<TopologyVersion>,
+    over: Option<TopologyVersion>,
 ) -> Ruling {
     let shard = expect_epoch(draft, id, epoch)?;
     if !shard.replicas.contains(to) {
@@ -324,10 +324,10 @@ fn promote(
     // does; so does everyone who reigned later, because their maps show it from the start; and
     // those who reigned earlier had lost their leases when the teller's began. Being newer than the
     // present reign is not enough: the present primary may never have got its lease. The process that
-    // followed the present primary's knows better: see `vouched`.
-    let is_followed = draft.node(&shard.primary).is_some_and(|n| n.incarnation > shard.primary_incarnation);
-    let is_vouched = is_followed && vouched == Some(shard.reign);
-    if node.promotable_since > told_at && !is_vouched {
+    // followed the present primary's knows better, and so do those who know it dead: see `over`.
+    let is_gone = |n: &Node| n.failed || n.incarnation > shard.primary_incarnation;
+    let is_over = over == Some(shard.reign) && draft.node(&shard.primary).is_some_and(is_gone);
+    if node.promotable_since > told_at && !is_over {
         return Err(format!("ERR No primary of shard {id} has told node {to} that it needs its promise"));
     }
     let (next, version) = (draft.next_epoch(), draft.version);

@@ -40,7 +40,7 @@ fn promote(shard: u8, to: u8, expect_epoch: u64, told_at: u64) -> Command {
         incarnation: Incarnation(1),
         expect_epoch,
         told_at: TopologyVersion(told_at),
-        vouched: None,
+        over: None,
         reason: PromoteReason::Failed,
     }
 }
@@ -230,7 +230,7 @@ fn a_newer_process_of_the_primary_vouches() {
         incarnation: Incarnation(1),
         expect_epoch: 1,
         told_at: TopologyVersion(0),
-        vouched: Some(reign),
+        over: Some(reign),
         reason: PromoteReason::Restarted,
     };
     let text = format!("ERR No primary of shard {} has told node {} that it needs its promise", sid(1), id(3));

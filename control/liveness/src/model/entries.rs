@@ -2,7 +2,7 @@
 //! What the model's leader commits: at random, or as one who means well.
 
 use super::{Break, LEASE, World, id, number, shard};
-use crate::ReplicaPromise;
+use crate::{Claim, ReplicaPromise};
 use pando_root_state::{Command, NodeInfo, PromoteReason};
 use pando_topology::{Incarnation, NodeId, ShardId, TopologyVersion};
 use std::collections::BTreeMap;
@@ -18,16 +18,19 @@ impl World {
         }
     }
 
-    /// What the present process of the shard's primary says of the reign in the roots' map.
-    pub(super) fn vouched(&self) -> Option<TopologyVersion> {
+    /// The reign in the roots' map, if it is known to be over with all before it.
+    pub(super) fn over(&self) -> Option<TopologyVersion> {
         let s = self.state.map().shard(&shard(0))?;
         let p = &self.processes[number(&s.primary)];
         let now = self.now + p.clock;
-        let vouched = match self.broken {
-            Break::Vouch => p.lease.vouches(now, &ReplicaPromise::first_ever(p.id, LEASE)),
-            _ => p.lease.vouches(now, &p.promise),
-        };
-        vouched.filter(|claim| claim.shard == s.id).map(|claim| claim.reign)
+        let own = ReplicaPromise::first_ever(p.id, LEASE);
+        let promise = if self.broken == Break::Vouch { &own } else { &p.promise };
+        let vouched = p.lease.vouches(now, promise).filter(|_| p.up);
+        let is_dead = Incarnation(p.incarnation) == s.primary_incarnation && (!p.up || self.broken == Break::Dead);
+        let present = Claim { shard: s.id, reign: s.reign };
+        let active = if self.broken == Break::Active { Some(present) } else { p.said_active };
+        let dead = active.filter(|_| is_dead);
+        vouched.or(dead).filter(|claim| claim.shard == s.id).map(|claim| claim.reign)
     }
 
     pub(super) fn confirm(&mut self) {
@@ -70,14 +73,14 @@ impl World {
                 if self.broken == Break::Told {
                     told_at = TopologyVersion(u64::MAX);
                 }
-                let vouched = self.vouched();
+                let over = self.over();
                 self.commit(Command::Promote {
                     shard: s.id,
                     to: node.id,
                     incarnation: node.incarnation,
                     expect_epoch: s.epoch,
                     told_at,
-                    vouched,
+                    over,
                     reason: PromoteReason::Failed,
                 });
             }

@@ -71,7 +71,7 @@ impl World {
             incarnation: node.incarnation,
             expect_epoch: s.epoch,
             told_at,
-            vouched: self.vouched(),
+            over: self.over(),
             reason: PromoteReason::Failed,
         })
     }
@@ -268,6 +268,49 @@ fn promoted_by_a_word_too_early(broken: Break) -> Result<(), String> {
     Ok(())
 }
 
+/// The primary is proven dead, and nobody ever told its replica anything.
+fn promoted_after_a_death(broken: Break) -> Result<(), String> {
+    let mut world = World::scripted(broken, false);
+    // It knows of the replica, which hears nothing of it.
+    world.cut_off(0, &[REPLICA]);
+    assert!(world.commit(Command::Replicate { node: id(REPLICA), of: id(0) }));
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(LEASE)?;
+    assert_eq!(world.writers(), [0]);
+    assert!(world.commit(Command::MarkFailed { nodes: vec![id(0)] }));
+    assert_eq!(world.promote(), broken == Break::Dead, "it runs");
+    if broken == Break::Nothing {
+        world.crash(0);
+        assert!(world.promote(), "its reign is over");
+    }
+    world.cut_off(0, &[1, 2, 4]);
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(4 * LEASE)?;
+    assert_eq!(world.writers(), [REPLICA]);
+    Ok(())
+}
+
+/// As `promoted_by_a_word_too_early`, but node 4 does not come back.
+fn promoted_after_a_death_too_early(broken: Break) -> Result<(), String> {
+    let mut world = World::scripted(broken, false);
+    assert!(world.commit(Command::Replicate { node: id(4), of: id(0) }));
+    (0..NODES).for_each(|n| world.teach(n));
+    world.play(LEASE)?;
+    world.cut_off(0, &[1, 2, 3]);
+    world.play(2 * LEASE)?;
+    assert_eq!(world.writers(), [0]);
+    assert!(world.commit(Command::Replicate { node: id(REPLICA), of: id(0) }));
+    let told_at = world.processes[4].told_on_disk.map(|told| told.version).expect("node 0 has told it");
+    assert!(world.promote_to(4, told_at));
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(STEP)?;
+    world.crash(4);
+    assert!(world.commit(Command::MarkFailed { nodes: vec![id(4)] }));
+    assert_eq!(world.promote(), broken == Break::Active);
+    (1..NODES).for_each(|n| world.teach(n));
+    world.play(4 * LEASE)
+}
+
 /// The script is safe with all rules and shows two writers without this one.
 fn check(broken: Break, script: fn(Break) -> Result<(), String>) {
     assert_eq!(script(Break::Nothing), Ok(()));
@@ -283,6 +326,12 @@ fn exchanges_that_are_settled_too_early_are_noticed() {
 #[test]
 fn promotions_of_replicas_that_were_not_told_are_noticed() {
     check(Break::Told, promoted_unknown_to_the_primary);
+}
+
+#[test]
+fn reigns_that_are_not_known_to_be_over_are_noticed() {
+    check(Break::Dead, promoted_after_a_death);
+    check(Break::Active, promoted_after_a_death_too_early);
 }
 
 #[test]
