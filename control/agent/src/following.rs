@@ -178,7 +178,12 @@ impl Driver {
         if mine_changed {
             self.node.eager_until_ms = self.env.clock.now_ms() + self.config.lease_ms;
         }
-        if roots_changed || mine_changed {
+        let since = |map: &ClusterMap| map.node(&me).map(|node| node.promotable_since);
+        if since(&old) != since(&self.map) {
+            // What a primary has told this node already may be news now.
+            self.persist();
+            self.send_heartbeats();
+        } else if roots_changed || mine_changed {
             self.send_heartbeats();
         }
         self.relink();

@@ -110,6 +110,24 @@ impl Cluster {
         })
     }
 
+    /// The id of the leading root, once all nodes that answer name the same one. A node that has just joined, or whose
+    /// leader has just gone, does not know it for a moment.
+    ///
+    /// # Errors
+    /// Whom they name, if they do not agree in half a minute.
+    pub fn root_leader(&self) -> Result<String, String> {
+        eventually(Duration::from_secs(30), "a leading root that all know", || {
+            let mut named = Vec::new();
+            for node in &self.nodes {
+                let Ok(mut client) = node.connect() else { continue };
+                let info = client.text(&["CLUSTER", "INFO"]).map_err(|error| error.to_string())?;
+                named.push(info_field(&info, "cluster_root_leader").ok_or("no field")?);
+            }
+            let first = named.first().filter(|first| !first.is_empty()).cloned().ok_or("nobody knows any")?;
+            if named.iter().all(|name| *name == first) { Ok(first) } else { Err(format!("{named:?}")) }
+        })
+    }
+
     /// CLUSTER NODES as `node` sees it.
     ///
     /// # Errors

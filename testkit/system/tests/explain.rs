@@ -56,8 +56,7 @@ fn lines(cluster: &Cluster, node: usize) -> Vec<NodeLine> {
 #[test]
 fn a_failover_is_explained_by_every_node() {
     let mut cluster = Cluster::create(6, 1, Creator::ValkeyCli, &[]).expect("cluster");
-    let info = cluster.nodes[0].client().text(&["CLUSTER", "INFO"]).expect("info");
-    let leader = info_field(&info, "cluster_root_leader").expect("a leader");
+    let leader = cluster.root_leader().expect("a leader");
     let before = lines(&cluster, 0);
     let victim = before.iter().find(|line| line.is("master") && line.id != leader).expect("a primary").clone();
     let lost = cluster.index_of(victim.port).expect("a node");
@@ -130,8 +129,7 @@ fn a_failover_is_explained_by_every_node() {
 fn a_shard_without_a_fit_replica_says_so() {
     let mut cluster =
         Cluster::create(6, 1, Creator::ValkeyCli, &["--cluster-replica-no-failover", "yes"]).expect("cluster");
-    let info = cluster.nodes[0].client().text(&["CLUSTER", "INFO"]).expect("info");
-    let leader = info_field(&info, "cluster_root_leader").expect("a leader");
+    let leader = cluster.root_leader().expect("a leader");
     let all = lines(&cluster, 0);
     let victim = all.iter().find(|line| line.is("master") && line.id != leader).expect("a primary").clone();
     let lost = cluster.index_of(victim.port).expect("a node");

@@ -14,8 +14,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// A primary with slots that is (or is not) the leading root: its index and a key that it serves.
 fn primary(cluster: &Cluster, leads: bool) -> Option<(usize, String)> {
-    let info = cluster.nodes[0].client().text(&["CLUSTER", "INFO"]).ok()?;
-    let leader = info_field(&info, "cluster_root_leader")?;
+    let leader = cluster.root_leader().expect("a leader");
     let lines = cluster.lines(0).ok()?;
     let line = lines.iter().find(|line| line.is("master") && !line.slots.is_empty() && (line.id == leader) == leads)?;
     let key = (0..1000).map(|number| format!("k{number}")).find(|key| cluster.owner_port(0, key) == Ok(line.port))?;

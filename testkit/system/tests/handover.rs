@@ -15,8 +15,7 @@ const LEASE: Duration = Duration::from_millis(3200);
 
 /// A primary with slots that is (or is not) the leading root.
 fn primary(cluster: &Cluster, leads: bool) -> Option<NodeLine> {
-    let info = cluster.nodes[0].client().text(&["CLUSTER", "INFO"]).ok()?;
-    let leader = info_field(&info, "cluster_root_leader")?;
+    let leader = cluster.root_leader().expect("a leader");
     let lines = cluster.lines(0).ok()?;
     lines.into_iter().find(|line| line.is("master") && !line.slots.is_empty() && (line.id == leader) == leads)
 }

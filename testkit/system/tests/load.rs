@@ -19,6 +19,7 @@ fn full_client_load_causes_no_failover() {
         assert_eq!(info_field(&info, "cluster_state").as_deref(), Some("ok"), "{info}");
         (info_field(&info, "cluster_current_epoch"), info_field(&info, "cluster_root_leader"))
     };
+    cluster.root_leader().expect("a leader");
     let before = epoch(0);
     // More load than the machine can serve: a pipelined benchmark on each primary at the same time.
     let start = |port: u16| -> Child {

@@ -16,8 +16,7 @@ const LIMIT: Duration = Duration::from_secs(40);
 
 /// A primary with slots that is not the leading root, a key that it serves, and its replica.
 fn shard(cluster: &Cluster) -> (usize, String, usize) {
-    let info = cluster.nodes[0].client().text(&["CLUSTER", "INFO"]).expect("info");
-    let leader = info_field(&info, "cluster_root_leader").expect("a leader");
+    let leader = cluster.root_leader().expect("a leader");
     let lines = cluster.lines(0).expect("nodes");
     let is_fit = |line: &&NodeLine| line.is("master") && !line.slots.is_empty() && line.id != leader;
     let line = lines.iter().find(is_fit).expect("a primary");
