@@ -118,14 +118,20 @@ fn forgetful(seed: u64, invariant: impl Invariant + 'static) -> World {
     world
 }
 
+/// What was forgotten need not be done again: some seed shows it.
+fn some_fires<I: Invariant + Default + 'static>(seeds: std::ops::Range<u64>, text: &str) {
+    let fires = |seed| forgetful(seed, I::default()).failure.is_some_and(|failure| failure.contains(text));
+    assert!(seeds.into_iter().any(fires), "the checker fires");
+}
+
 #[test]
 fn a_log_that_was_forgotten_is_noticed() {
-    fires(&forgetful(25, OneLog::default()), "have applied different entries");
+    some_fires::<OneLog>(2500..2510, "have applied different entries");
 }
 
 #[test]
 fn a_vote_that_was_forgotten_is_noticed() {
-    fires(&forgetful(26, OneLeader::default()), "both lead in term");
+    some_fires::<OneLeader>(2600..2610, "both lead in term");
 }
 
 #[test]
