@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use pando_procs::client::info_field;
 use pando_procs::cluster::{Creator, NodeLine};
 use pando_procs::{Client, Cluster, Load, LoadPlan, Node, Software, eventually};
 
