@@ -4,19 +4,17 @@
 //! are in `pando_liveness`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use pando_env::Env;
-use pando_liveness::{Claim, Heartbeat, Lineage, NodeStatus, PrimaryLease, ProofOfDeath, ReplicaPromise, Told};
-use pando_topology::{ClusterMap, Node, NodeId, Role, SLOT_COUNT, TopologyVersion};
-use pando_wire::messages::{Contact, Message};
-use pando_wire::{Conn, Hello, MapUpdate, Purpose};
+use pando_liveness::{Claim, Heartbeat, Lineage, NodeStatus, PrimaryLease, ReplicaPromise, Told};
+use pando_topology::{NodeId, Role, SLOT_COUNT, TopologyVersion};
+use pando_wire::messages::Message;
+use pando_wire::{Conn, MapUpdate};
 
 use crate::api::AgentConfig;
 use crate::driver::{Driver, heartbeat_ms};
-use crate::event::{Change, Event};
 use crate::net::{self, Address, ConnId, LinkKey, LinkKind};
-use crate::node_state::{KnownReign, NodeState};
+use crate::node_state::NodeState;
 
 /// What the node half remembers.
 pub(crate) struct NodeSide {
@@ -38,12 +36,12 @@ pub(crate) struct NodeSide {
     /// The last primary that beat here, and when.
     beaten_ms: Option<u64>,
     /// A reign that ended here: the nodes that may stop waiting for it.
-    ended: Option<(Claim, Vec<NodeId>)>,
+    pub ended: Option<(Claim, Vec<NodeId>)>,
     /// When the next round of heartbeats is due.
     next_beat_ms: u64,
     /// The own shard has just changed: until then beats follow each other quickly, because the one that told a new
     /// replica may have come before its map.
-    eager_until_ms: u64,
+    pub eager_until_ms: u64,
     /// When the lease was last looked at, and until when the verdict then holds if nothing comes.
     looked_ms: u64,
     connected_until_ms: u64,
@@ -108,7 +106,7 @@ impl NodeSide {
 }
 
 impl Driver {
-    fn me(&self) -> NodeId {
+    pub fn me(&self) -> NodeId {
         self.state.node
     }
 
@@ -141,126 +139,6 @@ impl Driver {
         let until_ms = |root: &NodeId| self.node.roots.get(root).map_or(0, |(at, _)| at + self.config.lease_ms);
         let times = self.node.roots.values().map(|(at, _)| at + self.config.lease_ms);
         times.filter(|time| self.map.roots().is_quorum(|root| until_ms(root) >= *time)).max().unwrap_or(0)
-    }
-
-    /// Takes over a newer map of this cluster.
-    pub fn adopt_map(&mut self, map: Arc<ClusterMap>) {
-        let me = self.me();
-        let is_newer = map.cluster_id() == self.state.cluster && (map.version() > self.map.version());
-        if !is_newer {
-            return;
-        }
-        let old = std::mem::replace(&mut self.map, map);
-        self.book.prune(&self.map);
-        let claim = self.node.lease.claim();
-        self.node.lease.on_map(&self.map);
-        self.note_superseded(&old);
-        let has_lost_reign = claim.is_some() && self.node.lease.claim() != claim;
-        if has_lost_reign {
-            // Stop writing before anybody can learn from this node that it has stopped.
-            self.plane.lease(0, self.node.cluster_ok);
-            self.node.lease_until_ms = 0;
-            let members = old.shard_of(&me).map(|shard| shard.members().filter(|id| *id != me).collect());
-            self.node.ended = claim.map(|claim| (claim, members.unwrap_or_default()));
-        }
-        if self.map.node(&me).is_some() {
-            self.state.is_founding = false;
-            self.plane.topology(self.map.clone(), me);
-        }
-        if has_lost_reign {
-            // Clients that waited for a planned failover are told where to go.
-            drop(self.plane.pause_writes(None));
-        }
-        let roots_changed = old.roots() != self.map.roots();
-        self.keep_map(roots_changed);
-        self.update_lease();
-        let mine_changed = old.shard_of(&me) != self.map.shard_of(&me);
-        if mine_changed {
-            self.node.eager_until_ms = self.env.clock.now_ms() + self.config.lease_ms;
-        }
-        let since = |map: &ClusterMap| map.node(&me).map(|node| node.promotable_since);
-        if since(&old) != since(&self.map) {
-            // What a primary has told this node already may be news now.
-            self.persist();
-            self.send_heartbeats();
-        } else if roots_changed || mine_changed {
-            self.send_heartbeats();
-        }
-        self.relink();
-        self.update_view();
-        if old.node(&me).is_some() && self.map.node(&me).is_none() && self.state.joining.is_none() {
-            self.leave_when_let_go();
-        }
-    }
-
-    /// Says why this process does not write any more, if a newer one of the same node is there.
-    fn note_superseded(&self, old: &ClusterMap) {
-        let (me, mine) = (self.me(), self.state.incarnation);
-        let newer = |map: &ClusterMap| map.node(&me).filter(|node| node.incarnation > mine).cloned();
-        if let Some(node) = newer(&self.map).filter(|_| newer(old).is_none()) {
-            tracing::error!(
-                "another process of this node ({me}) has started at {}:{}: its files were copied, or two processes use them. \
-                 This one stops writing for good; end it",
-                node.host,
-                node.port
-            );
-        }
-    }
-
-    /// The voters that the map shows.
-    fn contacts(&self) -> Vec<Contact> {
-        let contact = |node: &Node| Contact { node: node.id, host: node.host.clone(), cluster_port: node.cluster_port };
-        self.map.voters().map(|(_, node)| contact(node)).collect()
-    }
-
-    /// Writes down what the new map means for this node; the map itself soon.
-    fn keep_map(&mut self, roots_changed: bool) {
-        let me = self.me();
-        let known = self.map.shard_of(&me).map(|shard| KnownReign {
-            version: self.map.version(),
-            shard: shard.id,
-            reign: shard.reign,
-            primary: shard.primary,
-            incarnation: shard.primary_incarnation,
-        });
-        let is_same =
-            |known: KnownReign| self.state.reign.map(|r| KnownReign { version: known.version, ..r }) == Some(known);
-        let has_reign = known.is_some_and(|known| !is_same(known));
-        if has_reign {
-            self.state.reign = known;
-        }
-        if roots_changed {
-            self.state.contacts = self.contacts();
-        }
-        if has_reign || roots_changed {
-            self.persist();
-        }
-        if !self.config.maps.is_shared() && self.unstored_ms.is_none() {
-            // A map of ten nodes after a tenth of a second, one of ten thousand after five.
-            let pause_ms = (self.map.nodes().len() as u64 / 2).clamp(100, 10_000);
-            self.unstored_ms = Some(self.env.clock.now_ms() + pause_ms);
-        }
-    }
-
-    /// Forgotten, or reset: becomes an island when the roots can do without it.
-    fn leave_when_let_go(&self) {
-        let flow = self.flow();
-        let cluster = self.state.cluster;
-        tokio::spawn(async move {
-            flow.let_go().await;
-            let view = flow.view();
-            if view.identity.cluster == cluster && view.myself().is_none() {
-                flow.change(Change::BecomeIsland { hard: false }).await.ok();
-            }
-        });
-    }
-
-    /// The reign of the own shard as of this version is on disk.
-    pub fn on_stored(&mut self, version: TopologyVersion) {
-        if version <= self.map.version() {
-            self.node.lease.note_durable(version);
-            self.update_lease();
-        }
     }
 
     /// Brings the kept links in line with the map.
@@ -630,90 +508,11 @@ impl Driver {
         }
     }
 
-    /// Whether the death of the process at the other end of this connection matters here: to roots
-    /// that of any node, to replicas that of their primary.
-    fn is_of_interest(&self, peer: &Hello) -> bool {
-        let is_kind = match peer.purpose {
-            Purpose::Node => self.group.is_some(),
-            Purpose::Peer => true,
-            Purpose::Publish | Purpose::Call | Purpose::Raft | Purpose::Probe => false,
-        };
-        is_kind && peer.cluster == self.state.cluster
-    }
-
-    fn address_of(&self, node: &NodeId) -> Option<Address> {
+    pub fn address_of(&self, node: &NodeId) -> Option<Address> {
         if let Some(address) = self.book.address(node) {
             return Some(address.clone());
         }
         let node = self.map.node(node).filter(|node| !node.host.is_empty())?;
         Some(Address { host: node.host.clone(), port: node.cluster_port })
-    }
-
-    /// Finds out, while they live, whether the peers can be reached at their announced addresses.
-    pub fn look_at_unreached(&mut self, now: u64) {
-        for (node, incarnation) in self.reach.take_due(now) {
-            self.look_at(now, node, incarnation);
-        }
-    }
-
-    /// The map shows a node, or another address of it.
-    pub fn look_at_node(&mut self, node: &NodeId) {
-        if let Some(incarnation) = self.reach.connected(node) {
-            self.look_at(self.env.clock.now_ms(), *node, incarnation);
-        }
-    }
-
-    /// A peer has connected: it may die at any moment.
-    pub fn on_peer_accepted(&mut self, id: ConnId, peer: &Hello) {
-        if self.is_of_interest(peer) {
-            let now = self.env.clock.now_ms();
-            self.reach.note_connected(now, id, peer.node, peer.incarnation);
-            self.look_at(now, peer.node, peer.incarnation);
-        }
-    }
-
-    fn look_at(&mut self, now: u64, node: NodeId, incarnation: pando_topology::Incarnation) {
-        let Some(address) = self.address_of(&node) else { return };
-        if !self.reach.begin(now, node, incarnation, &address) {
-            return;
-        }
-        let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            let look = net::look(&env, identity, node, &address, &config).await;
-            if look == net::Look::Answered(incarnation) {
-                events.send(Event::Reached { node, incarnation, address }).ok();
-            }
-        });
-    }
-
-    /// A connection from another node broke: find out whether its process is gone.
-    pub fn on_peer_closed(&mut self, id: ConnId, peer: &Hello) {
-        self.unsubscribe(id);
-        self.reach.note_disconnected(id, &peer.node);
-        if !self.is_of_interest(peer) {
-            return;
-        }
-        let Some(address) = self.address_of(&peer.node) else { return };
-        let was_reached = self.reach.is_reached(&peer.node, peer.incarnation, &address);
-        let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
-        let (node, incarnation, events) = (peer.node, peer.incarnation, self.events.clone());
-        tokio::spawn(async move {
-            let is_dead = net::is_process_gone(&env, identity, node, incarnation, &address, &config, was_reached).await;
-            events.send(Event::Probed { node, incarnation, is_dead }).ok();
-        });
-    }
-
-    pub fn on_probed(&mut self, node: NodeId, incarnation: pando_topology::Incarnation, is_dead: bool) {
-        if !is_dead {
-            return;
-        }
-        tracing::info!(%node, %incarnation, "a process is gone");
-        let proof = ProofOfDeath { node, incarnation };
-        self.node.promise.on_proof_of_death(proof);
-        self.root_proof(proof);
-        // A candidate is free now, and the roots want to know.
-        self.send_heartbeats();
-        self.update_lease();
     }
 }

@@ -3,10 +3,12 @@
 //! follows the topology and, on a root, decides about it. It never touches keys: verdicts go to
 //! the data plane through [`DataPlane`], requests come in through [`AgentHandle`].
 
+mod adopting;
 mod api;
 mod barrier;
 mod change;
 mod counters;
+mod deaths;
 mod driver;
 mod event;
 mod explain;
