@@ -90,8 +90,8 @@ pub enum Unblocked {
     No,
     /// It has its reply and goes on with its next request.
     Goes {
-        /// The reply acknowledges a write.
-        wrote: bool,
+        /// The reply acknowledges a write of this reign.
+        wrote: Option<u64>,
     },
     /// It has its reply and is closed.
     Closes,
@@ -219,7 +219,7 @@ impl Session {
         if !is_muted {
             out.raw(&served.bytes);
         }
-        Unblocked::Goes { wrote: served.wrote }
+        Unblocked::Goes { wrote: served.wrote.then_some(served.reign) }
     }
 
     fn is_write_refused(&self, engine: &Engine) -> bool {
@@ -232,7 +232,7 @@ impl Session {
             return Unblocked::No;
         }
         self.answer(engine, w, false, out, ReplyBuf::null_array);
-        Unblocked::Goes { wrote: false }
+        Unblocked::Goes { wrote: None }
     }
 
     /// [`Message::Unblock`] with the ticket of a waiter, which the sender has claimed.
@@ -252,7 +252,7 @@ impl Session {
         } else {
             self.answer(engine, w, false, out, ReplyBuf::null_array);
         }
-        Unblocked::Goes { wrote: false }
+        Unblocked::Goes { wrote: None }
     }
 
     /// [`Message::Retry`]: the request needs more slots than whoever woke it had.
@@ -289,7 +289,7 @@ impl Session {
             if offset > 0 {
                 self.last_write_offset = offset;
             }
-            unblocked = Unblocked::Goes { wrote: w.effects.dirty > 0 };
+            unblocked = Unblocked::Goes { wrote: (w.effects.dirty > 0).then(|| engine.gate.reign()) };
             garbage.append(&mut w.effects.garbage);
         }
         request.keys.iter().for_each(|key| locked.resume_queue(key, &waiter));
@@ -328,7 +328,7 @@ impl Session {
             return Unblocked::Closes;
         };
         let Some(request) = Request::of(&waiter) else { return Unblocked::No };
-        let mut end = Unblocked::Goes { wrote: false };
+        let mut end = Unblocked::Goes { wrote: None };
         let line = if settings.cluster_enabled {
             match self.lost_slot(engine, w, request) {
                 Some(line) => line,

@@ -153,6 +153,20 @@ impl Engine {
         self.recheck_blocked(false);
     }
 
+    /// Whether a write that was executed in this reign may be acknowledged at this instant. A process that was stopped
+    /// may have been replaced and be the primary again when it wakes, without the write. Outside of a cluster the
+    /// role changes by the client's own commands, and nothing is taken back.
+    #[inline]
+    pub fn may_acknowledge(&self, reign: u64) -> bool {
+        self.gate.may_write_now() && self.is_same_reign(reign)
+    }
+
+    /// The part of [`Engine::may_acknowledge`] that needs no clock.
+    #[inline]
+    pub fn is_same_reign(&self, reign: u64) -> bool {
+        self.gate.reign() == reign || self.cluster.load().is_none()
+    }
+
     /// Whether somebody reads the log.
     #[inline]
     pub(crate) fn active_log(&self) -> Option<&dyn LogSink> {

@@ -280,7 +280,6 @@ pub(crate) fn count_effects(w: &mut WorkerScratch) {
     w.stats.expired.add(effects.expired);
     w.stats.expired_fields.add(effects.expired_fields);
     w.stats.dirty.add(effects.dirty);
-    w.wrote |= effects.dirty > 0 || effects.expired > 0;
 }
 
 /// Appends what the command in `w.effects` did to the log, if anybody reads it. The offset after it, or 0.
@@ -358,9 +357,13 @@ fn encode_select(out: &mut Vec<u8>, db: DbIndex) {
     encode_command(out, &[b"SELECT", db.to_string().as_bytes()]);
 }
 
-/// Tells watchers and subscribers what the command in `w.effects` changed.
+/// Tells watchers and subscribers what the command in `w.effects` changed, and notes in which reign, which cannot end
+/// for its slots before they are released.
 #[inline]
 pub(crate) fn announce(engine: &Engine, w: &mut WorkerScratch, locked: &mut LockedSlots<'_>) {
+    if w.effects.dirty + w.effects.expired > 0 && w.wrote.is_none() {
+        w.wrote = Some(engine.gate.reign());
+    }
     if w.effects.has_modified() && engine.watchers.any() {
         for (db, key) in w.effects.modified() {
             locked.touch_watchers(Slot::of_key(key), db, key);

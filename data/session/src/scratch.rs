@@ -38,8 +38,8 @@ pub struct WorkerScratch {
     base: Tick,
     pub(crate) last: Tick,
     frozen: bool,
-    /// Writes were executed since the worker last looked; see [`WorkerScratch::take_wrote`].
-    pub(crate) wrote: bool,
+    /// The reign in which the first write since the worker last looked was executed; see [`WorkerScratch::take_wrote`].
+    pub(crate) wrote: Option<u64>,
 }
 
 fn wall_ms() -> u64 {
@@ -71,7 +71,7 @@ impl WorkerScratch {
             base: now,
             last: now,
             frozen: false,
-            wrote: false,
+            wrote: None,
         }
     }
 
@@ -103,10 +103,10 @@ impl WorkerScratch {
         if self.frozen { self.wall_ms } else { self.wall_ms + self.ticks.ns(self.base, self.last) / 1_000_000 }
     }
 
-    /// Whether a write was executed since the last call. If so, the worker must see
-    /// `gate.may_write_now()` before it lets replies out.
-    pub fn take_wrote(&mut self) -> bool {
-        std::mem::take(&mut self.wrote)
+    /// If a write was executed since the last call, the reign in which the first one was. Then the worker must see
+    /// [`Engine::may_acknowledge`] before it lets replies out.
+    pub fn take_wrote(&mut self) -> Option<u64> {
+        self.wrote.take()
     }
 
     /// The settings of this moment: a copy of this worker's own, so that counting references to it

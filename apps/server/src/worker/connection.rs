@@ -48,8 +48,8 @@ pub struct Connection {
     pub is_queued: bool,
     /// In the worker's list of those that have replies.
     pub is_dirty: bool,
-    /// A write was executed whose reply is not sent.
-    pub wrote: bool,
+    /// Writes were executed whose replies are not sent: the reign of the first one.
+    pub wrote: Option<u64>,
     /// See `Fate`.
     pub fate: Fate,
     /// Since when the soft output limit is exceeded, in monotonic milliseconds.
@@ -82,11 +82,16 @@ impl Connection {
             has_hangup: false,
             is_queued: false,
             is_dirty: false,
-            wrote: false,
+            wrote: None,
             fate: Fate::Open,
             soft_limit_since_ms: None,
             last_active_ms: now_ms,
         }
+    }
+
+    /// A write was executed in this reign, if in any.
+    pub fn note_wrote(&mut self, reign: Option<u64>) {
+        self.wrote = self.wrote.or(reign);
     }
 
     /// Bytes of replies which are not sent yet.

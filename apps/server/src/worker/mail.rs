@@ -34,7 +34,7 @@ impl Worker {
                 let Some(token) = self.token_of(client, || Message::Kill { client }) else { return };
                 let Some(mut connection) = self.slab.take(token) else { return };
                 // Replies of this batch may be among what it is sent: see `flush_dirty`.
-                if !connection.wrote || self.server.engine.gate.may_write_now() {
+                if connection.wrote.is_none_or(|reign| self.server.engine.may_acknowledge(reign)) {
                     connection.fate = Fate::CloseAfterFlush;
                     self.flush(token, &mut connection);
                 }

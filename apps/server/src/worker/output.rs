@@ -59,10 +59,9 @@ impl Worker {
         for token in dirty.drain(..) {
             let Some(mut connection) = self.slab.take(token) else { continue };
             connection.is_dirty = false;
-            if connection.wrote && !may_write {
+            if connection.wrote.take().is_some_and(|reign| !may_write || !self.server.engine.is_same_reign(reign)) {
                 connection.fate = Fate::CloseNow;
             }
-            connection.wrote = false;
             self.flush(token, &mut connection);
             self.put_back_or_close(token, connection);
         }

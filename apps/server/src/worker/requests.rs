@@ -254,7 +254,7 @@ impl Worker {
         }
         self.scratch.set_hashed(key);
         let next = connection.session.execute(engine, &mut self.scratch, args, &mut connection.output);
-        connection.wrote |= self.scratch.take_wrote();
+        connection.note_wrote(self.scratch.take_wrote());
         // A request held back by a pause was not executed: it stays in the input and is executed again.
         if next != Next::Suspend(Suspend::Paused) {
             *at = end;
@@ -297,7 +297,7 @@ impl Worker {
             self.check_output_limit(connection);
             return;
         }
-        if connection.wrote && !self.server.engine.gate.may_write_now() {
+        if connection.wrote.is_some_and(|reign| !self.server.engine.may_acknowledge(reign)) {
             connection.fate = Fate::CloseNow;
             return;
         }

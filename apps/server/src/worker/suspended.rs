@@ -118,7 +118,9 @@ impl Worker {
                 if let Some(deadline) = deadline_boot_ms {
                     self.deadlines.remove(&(deadline, token.raw()));
                 }
-                connection.wrote |= unblocked == Unblocked::Goes { wrote: true };
+                if let Unblocked::Goes { wrote } = unblocked {
+                    connection.note_wrote(wrote);
+                }
                 if unblocked == Unblocked::Closes {
                     connection.fate = Fate::CloseAfterFlush;
                 }
