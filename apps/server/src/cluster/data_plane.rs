@@ -6,6 +6,7 @@
 //! thread. A lease that ends ends at once; one that begins does so behind the change of role that it belongs to.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pando_agent::{DataPlane, DataStatus};
 use pando_env::BoxFuture;
@@ -162,6 +163,9 @@ impl DataPlane for ServerDataPlane {
             runtime.spawn_blocking(move || {
                 // Writes that were let in before the pause have ended when every slot was free once.
                 drop(engine.keyspace.lock_all());
+                // Their clients hear so before the lease ends, after which nothing can be acknowledged here.
+                let left_ms = until.saturating_sub(boot_ms()).min(10_000);
+                server.mail.wait_flushed(Duration::from_millis(left_ms));
                 done.send(server.replication.inner().offset()).ok();
             });
         }

@@ -9,6 +9,8 @@ use pando_session::{Mailbox, Message};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub enum WorkerMessage {
     Adopt(Box<Connection>),
     /// The server's listening sockets have changed (first worker only).
     Listen,
+    /// To be answered when the replies to what was executed before were sent.
+    Flushed(Sender<()>),
     /// Close everything and end.
     Stop,
 }
@@ -83,6 +87,17 @@ impl Mailboxes {
         if slot.is_sleeping.load(Ordering::SeqCst) && slot.is_sleeping.swap(false, Ordering::SeqCst) {
             slot.wakeup.wake();
         }
+    }
+
+    /// Waits until every worker has sent the replies to what it has executed so far (as far as their sockets take
+    /// them), or for so long. Not to be called by a worker.
+    pub fn wait_flushed(&self, at_most: Duration) {
+        let (flushed, answers) = channel();
+        self.send_all(|| WorkerMessage::Flushed(flushed.clone()));
+        drop(flushed);
+        let end = Instant::now() + at_most;
+        // Ends also when all have answered or are gone.
+        while answers.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok() {}
     }
 
     /// Queues a message for every worker.

@@ -18,6 +18,7 @@ impl Worker {
             WorkerMessage::New(accepted) => self.welcome(accepted),
             WorkerMessage::Adopt(connection) => self.own(connection),
             WorkerMessage::Listen => self.listen(),
+            WorkerMessage::Flushed(done) => self.flushed.push(done),
             WorkerMessage::Stop => self.is_stopping = true,
         }
     }

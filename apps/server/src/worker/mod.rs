@@ -59,6 +59,8 @@ pub struct Worker {
     turns: Vec<Token>,
     /// Connections with replies of this event batch.
     dirty: Vec<Token>,
+    /// Who waits until the replies of this batch were sent.
+    flushed: Vec<std::sync::mpsc::Sender<()>>,
     /// Connections whose sockets are full.
     blocked_writers: HashSet<u64>,
     /// Connections that execute nothing now.
@@ -100,6 +102,7 @@ impl Worker {
             spare_outputs: Vec::new(),
             turns: Vec::new(),
             dirty: Vec::new(),
+            flushed: Vec::new(),
             blocked_writers: HashSet::new(),
             suspended: HashSet::new(),
             hand_offs: Vec::new(),
@@ -150,6 +153,9 @@ impl Worker {
             // What the commands of this batch told the worker's own clients leaves with their replies.
             self.take_messages(&mut messages);
             self.flush_dirty();
+            for done in self.flushed.drain(..) {
+                done.send(()).ok();
+            }
             self.do_hand_offs();
             self.retry_suspended();
             self.time_out_blocked();
