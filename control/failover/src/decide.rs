@@ -85,11 +85,14 @@ impl Decider {
         }
         let look = Look { policy, map, evidence, now_ms, roots: witnesses(map) };
         let waiting = std::mem::take(&mut self.waiting);
+        let mut is_restarting = false;
         for shard in shards.iter().filter_map(|id| map.shard(id)) {
             let is_down = evidence.verdict(now_ms, map, &shard.primary) == Verdict::Failed;
             let heard = evidence.latest(now_ms, &shard.primary);
+            let is_new = heard.is_some_and(|heard| heard.incarnation > shard.primary_incarnation);
+            is_restarting |= is_new && !shard.slots.is_empty();
             // As long as its primary is gone or new, there may be something to do any moment.
-            if is_down || heard.is_some_and(|heard| heard.incarnation > shard.primary_incarnation) {
+            if is_down || is_new {
                 self.open.insert(shard.primary);
             }
             match look.at(shard, is_down, waiting.get(&shard.id).copied()) {
@@ -98,8 +101,9 @@ impl Decider {
                 ShardVerdict::Do(decision) => commands.push(*decision),
             }
         }
-        // One thing at a time: a replica that is moved may be needed where it was.
-        if commands.is_empty() && self.waiting.is_empty() {
+        // One thing at a time: a replica that is moved may be needed where it was, and may have the only copy of what a
+        // primary that restarts has lost.
+        if commands.is_empty() && self.waiting.is_empty() && !is_restarting {
             let is_alive = |id: &NodeId| evidence.verdict(now_ms, map, id) == Verdict::Alive;
             commands = self.orphans.decide(map, now_ms, is_alive);
         }

@@ -167,13 +167,14 @@ pub fn copies(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard,
     ranked
 }
 
-/// The replicas of a shard of which a majority of the roots does not know that they run, and those whose new process has
-/// data and has not registered yet: they may have what the others have not.
+/// The replicas of a shard of which a majority of the roots does not know that they run, those whose new process has
+/// data and has not registered yet, and those that still count as failed: they may have what the others have not.
 pub fn unheard(now_ms: u64, map: &ClusterMap, evidence: &Evidence, shard: &Shard) -> Vec<NodeId> {
     let is_heard = |id: &NodeId| {
         let heard = evidence.latest(now_ms, id).filter(|_| evidence.verdict(now_ms, map, id) == Verdict::Alive);
-        let registered = map.node(id).map(|node| node.incarnation);
-        heard.is_some_and(|heard| !heard.status.synced || Some(heard.incarnation) == registered)
+        // One that `copies` judges; it does not look at others.
+        let is_judged = |heard: Incarnation| map.node(id).is_some_and(|n| !n.failed && n.incarnation == heard);
+        heard.is_some_and(|heard| !heard.status.synced || is_judged(heard.incarnation))
     };
     shard.replicas.iter().filter(|id| !is_heard(id)).copied().collect()
 }

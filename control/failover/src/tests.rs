@@ -2,7 +2,7 @@
 //! Tables: a cluster, what each root says, and the commands that follow. Three roots (nodes 1-3, also
 //! the primaries of shards 1-3); node 10·s+r is replica r of shard s.
 
-use crate::{Decider, MIGRATION_DELAY_MS, Policy, Unfit, rank, seen_candidates};
+use crate::{Decider, MIGRATION_DELAY_MS, Policy, Unfit, abandoned, rank, seen_candidates};
 use pando_liveness::{Claim, Evidence, Lineage, NodeEvidence, NodeState, NodeStatus, RootReport, Told};
 use pando_root_state::{Command, PromoteReason, WhyNot};
 use pando_topology::{
@@ -354,6 +354,27 @@ fn restarts() {
 }
 
 #[test]
+fn who_may_have_what_a_restarted_primary_has_lost() {
+    let gone = |n: u8| move |c: Case| c.says(&[1, 2, 3], n, SILENT);
+    for (what, expected, edit) in [
+        ("everybody can be asked", &[] as &[u8], &(|c| c) as &dyn Fn(Case) -> Case),
+        ("one is silent", &[32], &gone(32)),
+        ("for a majority", &[32], &|c| c.says(&[1, 3], 32, SILENT)),
+        ("for a minority", &[], &|c| c.says(&[1], 32, SILENT)),
+        ("back, but not yet for the map", &[31], &|c| c.node(31, |n| n.failed = true)),
+        ("back without data", &[], &|c| c.node(31, |n| n.failed = true).status(31, |s| s.synced = false)),
+        ("a new process with data", &[31], &|c| c.runs_as(31, 2)),
+        ("a new process without", &[], &|c| c.runs_as(31, 2).status(31, |s| s.synced = false)),
+        ("the primary has loaded data", &[], &|c| gone(32)(c).status(3, |s| s.synced = true)),
+    ] {
+        let empty = Case::new(2).runs_as(3, 2).node(3, |n| n.incarnation = Incarnation(2));
+        let (map, evidence) = edit(empty.status(3, |s| s.synced = false)).seen(NOW);
+        let expected: Vec<NodeId> = expected.iter().map(|n| id(*n)).collect();
+        assert_eq!(abandoned(&map, &evidence, NOW, &sid(3)), expected, "{what}");
+    }
+}
+
+#[test]
 fn zones_do_not_matter_without_affinity() {
     let case = Case::new(2).node(3, |n| n.zone = "x".into()).node(32, |n| n.zone = "x".into()).says(
         &[1, 2, 3],
@@ -480,6 +501,9 @@ fn orphans_get_replicas() {
             c
         }
     };
+    let untold = |c: Case| c.status(31, |s| s.told = None).status(32, |s| s.synced = false);
+    let empty = |c: Case| c.runs_as(3, 2).status(3, |s| s.synced = false);
+    check("the primary has restarted: it needs their data", untold(empty(orphans(2))), &[]);
     check("a shard that never had one", unwanted(1)(orphans(2)), &[moved(31, 2)]);
     check("the primary itself has failed", orphans(2).node(1, |n| n.failed = true).says(&[2, 3], 1, SILENT), &[]);
     check(
