@@ -211,8 +211,9 @@ pub enum Request {
     Detach,
     /// `CLUSTER FORGET`.
     Forget(NodeId),
-    /// `CLUSTER RESET` (the server checks that this node is empty).
-    Reset { hard: bool },
+    /// `CLUSTER RESET`. `as_replica`: the server saw a replica; one that is a primary by now is not reset. Of others
+    /// the server checks that they are empty.
+    Reset { hard: bool, as_replica: bool },
     /// `CLUSTER FAILOVER [FORCE|TAKEOVER]` on a replica.
     Failover(FailoverMode),
     /// This node is about to end: hand leadership of the roots over, and the shard to its best replica, within

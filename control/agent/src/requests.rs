@@ -33,7 +33,7 @@ impl Flow {
             Request::Chain(to) => Command::Chain { node: me, to },
             Request::Detach => Command::Detach { node: me, shard: ShardId::random(|bytes| self.env.rng.fill(bytes)) },
             Request::Forget(node) => Command::Forget { node, by: me },
-            Request::Reset { hard } => return self.reset(hard).await,
+            Request::Reset { hard, as_replica } => return self.reset(hard, as_replica).await,
             Request::Failover(mode) => return self.failover(mode, plane).await,
             Request::HandOver(limit) => return self.hand_over(limit).await,
             Request::SetConfigEpoch(epoch) => Command::SetConfigEpoch { node: me, epoch },
@@ -124,7 +124,7 @@ impl Flow {
     }
 
     /// `CLUSTER RESET`: leaves the cluster if there is one, then starts afresh as an island.
-    async fn reset(&self, hard: bool) -> Result<Answer, String> {
+    async fn reset(&self, hard: bool, as_replica: bool) -> Result<Answer, String> {
         let view = self.view();
         if view.joining {
             return Err("ERR The node is about to join another cluster".into());
@@ -133,7 +133,7 @@ impl Flow {
         let is_member = view.map.nodes().len() > 1 && view.map.node(&me).is_some();
         if is_member {
             let deadline = Instant::now() + COMMIT_TIMEOUT;
-            let proposal = self.proposal(Command::Reset { node: me, hard });
+            let proposal = self.proposal(Command::Reset { node: me, hard, as_replica });
             match self.propose(&proposal, None, deadline).await {
                 Ok(_) => {}
                 // Somebody has forgotten this node already, which is half of what was asked.

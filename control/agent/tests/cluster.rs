@@ -299,7 +299,7 @@ fn the_leader_leaves_and_the_others_go_on() {
 fn a_node_leaves_with_reset_and_can_be_forgotten() {
     let nodes = cluster(4, 3);
     let gone = nodes[3].id();
-    assert_eq!(nodes[3].ask(Request::Reset { hard: true }), Ok(Answer::Ok));
+    assert_eq!(nodes[3].ask(Request::Reset { hard: true, as_replica: true }), Ok(Answer::Ok));
     within(Duration::from_secs(5), "it is an island", &nodes, |nodes| {
         nodes[3].map().is_some_and(|map| map.nodes().len() == 1) && nodes[3].id() != gone
     });
@@ -339,7 +339,7 @@ fn the_only_root_of_two_nodes_leaves() {
     let nodes = [Node::new("a", |_| {}), Node::new("b", |_| {})];
     nodes[1].meet(&nodes[0]);
     let root = nodes.iter().position(|node| node.handle().info().is_leader).expect("one leads");
-    assert_eq!(nodes[root].ask(Request::Reset { hard: false }), Ok(Answer::Ok));
+    assert_eq!(nodes[root].ask(Request::Reset { hard: false, as_replica: false }), Ok(Answer::Ok));
     within(Duration::from_secs(10), "both are alone", &nodes, |nodes| {
         nodes.iter().all(|node| node.map().is_some_and(|map| map.nodes().len() == 1))
     });

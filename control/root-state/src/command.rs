@@ -168,6 +168,9 @@ pub enum Command {
         node: NodeId,
         /// Forget the config epoch too.
         hard: bool,
+        /// A replica was meant: refused if it has become a primary.
+        #[serde(default)]
+        as_replica: bool,
     },
     /// Gives free slots to a primary. All or nothing.
     AddSlots {

@@ -16,6 +16,7 @@ use crate::rules::{Ruling, unknown_node};
 use pando_topology::{NodeId, Shard, ShardId, SlotSet};
 
 pub(crate) const ONLY_A_PRIMARY: &str = "ERR I can only replicate a master, not a replica.";
+pub(crate) const NOW_A_PRIMARY: &str = "ERR This node has just become the primary of its shard";
 const NO_DATA: &str = "ERR This node is a root without data";
 
 pub(crate) fn replicate(draft: &mut Draft<'_>, id: &NodeId, of: &NodeId) -> Ruling {
@@ -101,8 +102,9 @@ pub(crate) fn move_replica(draft: &mut Draft<'_>, id: &NodeId, from: &ShardId, t
 pub(crate) fn detach(draft: &mut Draft<'_>, id: &NodeId, new: ShardId) -> Ruling {
     let incarnation = draft.node(id).ok_or_else(|| unknown_node(id))?.incarnation;
     let Some(own) = draft.shard_of(id).map(|s| (s.id, s.primary)) else { return Err(NO_DATA.into()) };
+    // It was a replica when its client asked, and would be emptied after an OK.
     if own.1 == *id {
-        return Ok(None);
+        return Err(NOW_A_PRIMARY.into());
     }
     if draft.shard(&new).is_some() {
         return Err(format!("ERR Shard {new} belongs to another node"));

@@ -4,7 +4,7 @@
 
 use crate::command::{Command, JoinShard, NodeInfo};
 use crate::draft::Draft;
-use crate::replicas::{chain, detach, leave_shard, move_replica, replicate, unchain};
+use crate::replicas::{NOW_A_PRIMARY, chain, detach, leave_shard, move_replica, replicate, unchain};
 use crate::roots::is_root_count;
 use pando_topology::{ClusterId, Incarnation, Node, NodeId, RootSet, Shard, ShardId, SlotSet, TopologyVersion};
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
         Command::Join { node, shard } => join(draft, node, shard.as_ref()),
         Command::Register { node, incarnation, info } => register(draft, node, *incarnation, info),
         Command::Forget { node, by } => forget(draft, node, by),
-        Command::Reset { node, hard } => reset(draft, node, *hard),
+        Command::Reset { node, hard, as_replica } => reset(draft, node, *hard, *as_replica),
         Command::AddSlots { node, slots } => add_slots(draft, node, slots),
         Command::DelSlots { node, slots } => del_slots(draft, node, slots),
         Command::FlushSlots { node } => flush_slots(draft, node),
@@ -209,9 +209,13 @@ fn remove(draft: &mut Draft<'_>, id: &NodeId) {
     draft.remove_node(*id);
 }
 
-fn reset(draft: &mut Draft<'_>, id: &NodeId, hard: bool) -> Ruling {
+fn reset(draft: &mut Draft<'_>, id: &NodeId, hard: bool, as_replica: bool) -> Ruling {
     if draft.node(id).is_none() {
         return Err(unknown_node(id));
+    }
+    // Between the request and now it may have got the slots and the only copy of their data.
+    if as_replica && draft.shard_of(id).is_some_and(|shard| shard.primary == *id) {
+        return Err(NOW_A_PRIMARY.into());
     }
     if draft.node_count() > 1 {
         remove(draft, id);

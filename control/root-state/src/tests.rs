@@ -168,6 +168,7 @@ fn replicas_come_and_go() {
     assert!(r.map().shard(&sid(4)).is_none(), "its own shard went with it");
     r.ok(Command::Detach { node: id(3), shard: sid(33) });
     assert_eq!(r.map().role_of(&id(3)), Some(Role::Primary));
+    r.refused(Command::Detach { node: id(2), shard: sid(34) }, "ERR This node has just become the primary of its shard");
 }
 
 #[test]
@@ -186,11 +187,13 @@ fn forget_is_answered_once_by_the_map_and_then_from_memory() {
 #[test]
 fn a_reset_node_leaves() {
     let mut r = cluster();
-    r.ok(Command::Reset { node: id(1), hard: false });
+    let reset = |node: u8, as_replica: bool| Command::Reset { node: id(node), hard: false, as_replica };
+    r.refused(reset(1, true), "ERR This node has just become the primary of its shard");
+    r.ok(reset(1, false));
     let shard = r.map().shard(&sid(1)).cloned().expect("inherited");
     assert_eq!((shard.primary, shard.slots.is_empty(), shard.replicas.len()), (id(3), true, 0));
     let mut alone = Runner::new();
-    alone.ok(join(1, 5, "0-9")).ok(Command::Reset { node: id(1), hard: true });
+    alone.ok(join(1, 5, "0-9")).ok(Command::Reset { node: id(1), hard: true, as_replica: false });
     assert_eq!(alone.map().config_epoch_of(&id(1)), 0);
 }
 
@@ -499,7 +502,8 @@ fn any_command() -> impl Strategy<Value = Command> {
         (node.clone(), 0u64..5, set.clone()).prop_map(|(n, e, s)| join(n, e, &s.to_string())),
         (node.clone(), 1u64..4).prop_map(|(n, i)| register(n, i)),
         (node.clone(), node.clone()).prop_map(|(a, b)| Command::Forget { node: id(a), by: id(b) }),
-        (node.clone(), any::<bool>()).prop_map(|(n, hard)| Command::Reset { node: id(n), hard }),
+        (node.clone(), any::<bool>(), any::<bool>())
+            .prop_map(|(n, hard, as_replica)| Command::Reset { node: id(n), hard, as_replica }),
         (node.clone(), set.clone()).prop_map(|(n, slots)| Command::AddSlots { node: id(n), slots }),
         (node.clone(), set.clone()).prop_map(|(n, slots)| Command::DelSlots { node: id(n), slots }),
         node.clone().prop_map(|n| Command::FlushSlots { node: id(n) }),

@@ -343,9 +343,9 @@ fn reset(cx: &mut SessionCx<'_>, args: Args<'_>) -> Outcome {
         return Err(CommandError::text("ERR CLUSTER RESET can't be called with master nodes containing keys"));
     }
     match view.is_primary {
-        true => change(cx, Request::Reset { hard }),
+        true => change(cx, Request::Reset { hard, as_replica: false }),
         // The data was its primary's; a node of its own starts empty.
-        false => leave_empty(cx, Request::Reset { hard }),
+        false => leave_empty(cx, Request::Reset { hard, as_replica: true }),
     }
 }
 
