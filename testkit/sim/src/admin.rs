@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use pando_agent::{Answer, FailoverMode, Request};
-use pando_topology::{ClusterId, NodeId, Role};
+use pando_topology::{ClusterId, NodeId, Role, ShardId};
 
 use crate::host::Host;
-use crate::invariants::Fact;
+use crate::invariants::{Fact, Order};
 use crate::world::{Pending, answer};
 
 struct Open {
@@ -27,6 +27,7 @@ enum Asked {
     /// A planned failover: the primary of the shard, how many writes it had taken when it was last seen as such.
     Failover {
         primary: NodeId,
+        shard: ShardId,
         former: Option<usize>,
         len: usize,
         sum: u64,
@@ -48,6 +49,15 @@ impl Admin {
     pub fn asked(&mut self, host: &Host, request: &Request, pending: Pending) {
         self.next += 1;
         let view = host.plane.state().view.clone();
+        let order = match (request, view.as_ref().map(|(_, me)| *me)) {
+            (Request::Forget(node), _) => Some((*node, Order::Leave)),
+            (Request::Failover(FailoverMode::Takeover), Some(me)) => Some((me, Order::TakeOver)),
+            (Request::Replicate(_) | Request::Chain(_) | Request::Detach | Request::Reset { .. }, Some(me)) => {
+                Some((me, Order::Leave))
+            }
+            _ => None,
+        };
+        self.began.extend(order.map(|(node, order)| Fact::Ordered { node, order }));
         let kind = match request {
             Request::ReadBarrier => {
                 self.began.push(Fact::ReadBegan { host: host.id, number: self.next });
@@ -56,7 +66,7 @@ impl Admin {
             Request::Failover(FailoverMode::Planned) => {
                 let shard = view.as_ref().and_then(|(map, me)| map.shard_of(me));
                 let Some(shard) = shard else { return };
-                Asked::Failover { primary: shard.primary, former: None, len: 0, sum: 0 }
+                Asked::Failover { primary: shard.primary, shard: shard.id, former: None, len: 0, sum: 0 }
             }
             _ => Asked::Change,
         };
@@ -68,12 +78,14 @@ impl Admin {
     pub fn step(&mut self, hosts: &[Host], facts: &mut Vec<Fact>) {
         facts.append(&mut self.began);
         for open in &mut self.open {
-            let Asked::Failover { primary, former, len, sum } = &mut open.kind else { continue };
+            let Asked::Failover { primary, shard, former, len, sum } = &mut open.kind else { continue };
             let found = hosts.iter().find(|host| {
                 let state = host.plane.state();
                 let is_primary = |(map, me): &(_, NodeId)| {
                     let map: &std::sync::Arc<pando_topology::ClusterMap> = map;
-                    me == primary && map.role_of(me) == Some(Role::Primary)
+                    // One that was forgotten meanwhile writes on for itself.
+                    let is_there = map.shard_of(me).is_some_and(|of| of.id == *shard);
+                    is_there && me == primary && map.role_of(me) == Some(Role::Primary)
                 };
                 state.view.as_ref().is_some_and(is_primary)
             });

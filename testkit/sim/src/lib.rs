@@ -19,6 +19,7 @@ pub mod faults;
 pub mod forming;
 pub mod host;
 pub mod invariants;
+pub mod log;
 pub mod net;
 pub mod plane;
 pub mod run;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use pando_env::{Rng, SeededRng};
 
 use crate::faults::Plan;
+use crate::log;
 use crate::world::World;
 
 /// How long the faults last.
@@ -62,6 +63,7 @@ impl Outcome {
 
 /// Runs a seed.
 pub fn run(seed: u64) -> Outcome {
+    log::start();
     let dice = SeededRng::new(seed ^ 0xd1ce);
     let hosts = 3 + dice.below(7) as usize;
     let roots = if hosts >= 5 && dice.below(3) == 0 { 5 } else { 3 };

@@ -17,6 +17,7 @@ use crate::clients::Clients;
 use crate::data::{self, Writer};
 use crate::host::Host;
 use crate::invariants::{self, Fact, Invariant, Scene, Seen};
+use crate::log;
 use crate::net::Network;
 use crate::plane::FakePlane;
 
@@ -201,7 +202,9 @@ impl World {
         // Nobody is always the first to act.
         let count = self.hosts.len();
         for turn in 0..count {
-            self.hosts[(self.elapsed_ms as usize + turn) % count].step();
+            let host = (self.elapsed_ms as usize + turn) % count;
+            log::turn(self.elapsed_ms, host);
+            self.hosts[host].step();
         }
         if let Some(text) = PANICS.with(|panics| panics.borrow_mut().take())
             && !self.may_panic

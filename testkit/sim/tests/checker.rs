@@ -182,6 +182,49 @@ fn a_lost_write_is_noticed() {
     fires(&world, "threw away the last copy");
 }
 
+/// The replica says that it has no data, so its primary, which has restarted without any, is confirmed.
+#[test]
+fn a_copy_that_was_denied_is_noticed() {
+    let mut world = world(33, 6, 3, CopiesKept::default());
+    let shard = world.plane(1).state().shard().expect("it has a shard");
+    let at = world.plane(4).log().len() - 1;
+    let write = world.plane(4).log().writes()[at];
+    world.pretend(Fact::Kept { shard, write, at });
+    world.run_ms(1);
+    world.crash(1);
+    world.run_ms(2);
+    world.plane(4).state().holds = None;
+    world.restart(1);
+    world.run_ms(4 * LEASE_MS);
+    fires(&world, "threw away the last copy");
+}
+
+/// A replica has what its primary has not, and goes to another shard.
+fn leaves_with_a_copy(seed: u64, ask: impl FnOnce(&World, Request)) -> World {
+    let mut world = world(seed, 6, 3, CopiesKept::default());
+    let shard = world.plane(1).state().shard().expect("it has a shard");
+    world.cut(1, 4);
+    world.run_ms(10);
+    let at = world.plane(4).log().len();
+    world.plane(4).write(u64::MAX);
+    world.pretend(Fact::Kept { shard, write: u64::MAX, at });
+    world.run_ms(1);
+    let other = world.node_id(0).expect("a view");
+    ask(&world, Request::Replicate(other));
+    world.run_ms(2 * LEASE_MS);
+    world
+}
+
+#[test]
+fn a_copy_that_is_taken_elsewhere_is_noticed() {
+    let unasked = leaves_with_a_copy(34, |world, request| {
+        world.handle(4).expect("it runs").submit(request, Box::new(|_| ()));
+    });
+    fires(&unasked, "with the last copy");
+    let asked = leaves_with_a_copy(35, |world, request| drop(world.ask(4, request)));
+    asked.assert_safe();
+}
+
 /// A replica says that it has everything, and takes over with less.
 #[test]
 fn a_failover_that_loses_writes_is_noticed() {

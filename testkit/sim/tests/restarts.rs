@@ -35,6 +35,16 @@ fn served_with(world: &mut World, shard: usize, offset: u64, limit_ms: u64) -> u
     writer
 }
 
+/// Waits until a host that stands still counts as failed.
+fn fails(world: &mut World, host: usize) {
+    let id = world.node_id(host).expect("a view");
+    let has_failed = world.until(10 * LEASE_MS, |world| {
+        let (map, _) = world.plane(0).state().view.clone().expect("a view");
+        map.node(&id).is_some_and(|node| node.failed)
+    });
+    assert!(has_failed, "{}", world.describe());
+}
+
 fn whole_again(world: &mut World) {
     heal_all(world);
     let is_whole = world.until(30_000, World::has_converged);
@@ -91,6 +101,49 @@ fn a_replica_that_is_cut_off_is_waited_for() {
     assert_eq!(world.writer_of(slot(1)), None, "{}", world.describe());
     world.heal();
     assert_eq!(served_with(&mut world, 1, offset, 10 * LEASE_MS), 4);
+    whole_again(&mut world);
+}
+
+/// It stood still, as a process that swaps does, and counts as failed: the roots hear of it and clear the failure, and
+/// its copy counts from that moment on.
+#[test]
+fn a_replica_that_counted_as_failed_is_asked_when_it_is_back() {
+    for seed in 250..256 {
+        let mut world = formed(seed);
+        world.add_clients(2);
+        world.run_ms(100);
+        world.host_mut(4).pause();
+        let offset = world.plane(1).state().offset;
+        fails(&mut world, 4);
+        world.crash(1);
+        world.restart(1);
+        let later = LEASE_MS / 2 + world.rng().below(LEASE_MS);
+        world.run_ms(later);
+        world.assert_safe();
+        assert_eq!(world.writer_of(slot(1)), None, "{}", world.describe());
+        world.host_mut(4).resume();
+        assert_eq!(served_with(&mut world, 1, offset, 10 * LEASE_MS), 4);
+        whole_again(&mut world);
+    }
+}
+
+/// Nobody knows whether it ever comes back, so its shard goes on without its data. That is the one case in which a
+/// copy is thrown away that an operator might still want.
+#[test]
+fn a_replica_that_stands_still_for_long_is_given_up() {
+    let mut world = formed(256);
+    world.add_clients(2);
+    world.run_ms(100);
+    world.host_mut(4).pause();
+    fails(&mut world, 4);
+    world.crash(1);
+    world.restart(1);
+    let start = world.now_ms();
+    assert_eq!(served_with(&mut world, 1, 0, 10 * LEASE_MS), 1);
+    assert!(world.now_ms() - start > 5 * LEASE_MS, "too early");
+    world.host_mut(4).resume();
+    world.run_ms(LEASE_MS);
+    assert!(world.plane(4).state().link_up, "it follows: {}", world.describe());
     whole_again(&mut world);
 }
 

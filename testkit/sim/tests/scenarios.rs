@@ -3,7 +3,7 @@
 
 use pando_agent::{FailoverMode, Request};
 use pando_sim::faults::heal_all;
-use pando_sim::world::{LEASE_MS, World};
+use pando_sim::world::{LEASE_MS, World, answer};
 use pando_topology::{Role, Slot};
 
 fn slot(host: usize, primaries: usize) -> Slot {
@@ -158,7 +158,7 @@ fn roots_that_leave_one_after_the_other_are_replaced() {
         let heir = (0..6).find(|host| *host != leaving && shard(&world, *host) == shard(&world, leaving));
         world.must(heir.expect("a replica"), Request::Failover(FailoverMode::Planned));
         let start = world.now_ms();
-        world.must(leaving, Request::Reset { hard: false });
+        world.must(leaving, Request::Reset { hard: false, as_replica: true });
         let took = world.now_ms() - start;
         assert!(took < 5 * LEASE_MS, "host {leaving} took {took} ms: {}", world.describe());
     }
@@ -330,4 +330,30 @@ fn a_forgotten_node_that_dies_at_once_starts_afresh() {
     });
     world.assert_safe();
     assert!(is_island, "{}", world.describe());
+}
+
+/// An operator asks a replica to leave while it is made the primary: whichever comes first, the slots and their data stay.
+#[test]
+fn a_replica_that_becomes_a_primary_does_not_leave_with_the_slots() {
+    let mut refused = 0;
+    for seed in 170..182 {
+        let mut world = World::new(seed, 6);
+        world.form(3);
+        world.run_ms(500);
+        let offset = world.plane(0).state().offset;
+        let requests = [Request::Reset { hard: false, as_replica: true }, Request::Detach];
+        world.ask(3, Request::Failover(FailoverMode::Force));
+        let leaving = world.ask(3, requests[seed as usize % 2].clone());
+        world.until(15_000, |_| answer(&leaving).is_some());
+        if let Some(Err(text)) = answer(&leaving) {
+            assert!(text.contains("has just become the primary"), "{text}");
+            refused += 1;
+        }
+        let slot = slot(0, 3);
+        assert!(world.until(5_000, |world| world.writer_of(slot).is_some()), "{}", world.describe());
+        let writer = world.writer_of(slot).expect("a writer");
+        assert!(world.plane(writer).state().offset >= offset, "{}", world.describe());
+        world.assert_safe();
+    }
+    assert!(refused > 0, "none of them was late");
 }

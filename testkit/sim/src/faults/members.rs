@@ -79,7 +79,7 @@ fn forgotten(world: &mut World, _: &mut Plan) -> Option<String> {
 fn reset(world: &mut World, _: &mut Plan) -> Option<String> {
     let host = with_role(world, Role::Replica).filter(|_| world.len() >= 5)?;
     let hard = world.rng().below(2) == 0;
-    world.ask(host, Request::Reset { hard });
+    world.ask(host, Request::Reset { hard, as_replica: true });
     Some(format!("n{host}{}", if hard { ", hard" } else { "" }))
 }
 
@@ -133,7 +133,7 @@ pub(super) fn tidy_up(world: &mut World) {
         let Some((own, me)) = view else { continue };
         if own.cluster_id() != main && own.nodes().len() > 1 {
             // Some that were left outside have found each other.
-            world.ask(host, Request::Reset { hard: false });
+            world.ask(host, Request::Reset { hard: false, as_replica: false });
         } else if own.cluster_id() != main {
             let target = world.addr(target).to_string();
             world.ask(host, Request::Meet { host: target, port: PORT, cluster_port: 0 });

@@ -42,7 +42,7 @@ impl Invariant for FreshReads {
                     let told = self.told.entry(*cluster).or_default();
                     *told = (*told).max(*version);
                 }
-                Fact::Kept { .. } | Fact::Replaced { .. } | Fact::HandedOver { .. } => {}
+                _ => {}
             }
         }
         Ok(())

@@ -31,7 +31,7 @@ mod versions_grow;
 use std::sync::Arc;
 
 use pando_agent::AgentInfo;
-use pando_topology::{ClusterId, ShardId, TopologyVersion};
+use pando_topology::{ClusterId, NodeId, ShardId, TopologyVersion};
 
 use crate::host::Host;
 use crate::net::Network;
@@ -57,6 +57,8 @@ pub struct Seen {
     pub is_running: bool,
     /// It has a process.
     pub has_process: bool,
+    /// How many processes it has had.
+    pub starts: u64,
     /// What its monotonic clock shows.
     pub now_ms: u64,
     /// Its data plane.
@@ -74,6 +76,7 @@ impl Seen {
             host: host.id,
             is_running: host.is_running(),
             has_process: host.has_process(),
+            starts: host.starts(),
             now_ms: host.now_ms(),
             plane: host.plane.state().clone(),
             data: host.plane.clone(),
@@ -95,8 +98,19 @@ pub enum Fact {
     Kept { shard: ShardId, write: u64, at: usize },
     /// A process threw its writes away for those of the primary of this shard.
     Replaced { host: usize, shard: Option<ShardId>, former: Arc<Log> },
+    /// An operator has asked for something that may end copies of data.
+    Ordered { node: NodeId, order: Order },
     /// A planned failover to this host was acknowledged; `former` took so many writes before, with this sum.
     HandedOver { to: usize, former: usize, len: usize, sum: u64 },
+}
+
+/// What an operator asked of a node.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum Order {
+    /// To leave its shard.
+    Leave,
+    /// To become the primary of its shard whatever it has.
+    TakeOver,
 }
 
 /// What a check gets.
@@ -129,6 +143,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(OneLeader::default()),
         Box::new(FreshReads::default()),
         Box::new(SilentMinority::default()),
+        Box::new(CopiesKept::default()),
         Box::new(HandoverKeeps),
         Box::new(Once::default()),
     ]

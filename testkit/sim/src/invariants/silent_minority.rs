@@ -33,7 +33,7 @@ impl Invariant for SilentMinority {
                         return Err(format!("host {host} was answered, but reaches no majority of the roots"));
                     }
                 }
-                Fact::Changed { .. } | Fact::Kept { .. } | Fact::Replaced { .. } | Fact::HandedOver { .. } => {}
+                _ => {}
             }
         }
         Ok(())
