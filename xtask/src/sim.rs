@@ -9,6 +9,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+const OPTIONS: &str = "cargo xtask sim [--seeds N] [--from S] [--minutes M] [--jobs J]";
+
+/// How often it says how far it is.
+const PROGRESS: Duration = Duration::from_secs(30);
+
 /// The words after `sim`.
 struct Options {
     seeds: u64,
@@ -23,14 +28,16 @@ impl Options {
         let mut options = Options { seeds: u64::MAX, from: 1, minutes: None, jobs: cores };
         let mut words = words.iter();
         while let Some(word) = words.next() {
+            if !["--seeds", "--from", "--minutes", "--jobs"].contains(&word.as_str()) {
+                return Err(format!("unknown option {word}; {OPTIONS}"));
+            }
             let number: Option<u64> = words.next().and_then(|text| text.parse().ok());
             let number = number.ok_or_else(|| format!("a number must follow {word}"))?;
             match word.as_str() {
                 "--seeds" => options.seeds = number,
                 "--from" => options.from = number,
                 "--minutes" => options.minutes = Some(number),
-                "--jobs" => options.jobs = (number as usize).max(1),
-                _ => return Err(format!("unknown option {word}; --seeds N --from S --minutes M --jobs J")),
+                _ => options.jobs = (number as usize).max(1),
             }
         }
         if options.seeds == u64::MAX && options.minutes.is_none() {
@@ -56,6 +63,7 @@ pub fn run(root: &Path, words: &[String]) -> Result<(), String> {
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let end = options.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     let (next, sum) = (AtomicU64::new(options.from), Mutex::new(Sum::default()));
+    let (start, told) = (Instant::now(), Mutex::new(Instant::now()));
     let last = options.from.saturating_add(options.seeds);
     std::thread::scope(|scope| {
         for _ in 0..options.jobs {
@@ -70,8 +78,15 @@ pub fn run(root: &Path, words: &[String]) -> Result<(), String> {
                     sum.add(seed, is_good, &text);
                     if !is_good {
                         println!("seed {seed} failed: {}", sum.failed[&seed]);
+                    }
+                    if !is_good || options.seeds == 1 {
                         // The whole report, for whoever looks at it later.
                         let _ = std::fs::write(folder.join(format!("{seed}.txt")), text);
+                    }
+                    let mut told = told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if told.elapsed() >= PROGRESS {
+                        *told = Instant::now();
+                        println!("{} seeds, {} failed, {} s", sum.runs, sum.failed.len(), start.elapsed().as_secs());
                     }
                 }
             });
@@ -79,7 +94,15 @@ pub fn run(root: &Path, words: &[String]) -> Result<(), String> {
     });
     let sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     sum.print(&folder);
-    if sum.failed.is_empty() { Ok(()) } else { Err(format!("{} seeds failed", sum.failed.len())) }
+    if options.seeds == 1 {
+        println!("report {}", folder.join(format!("{}.txt", options.from)).display());
+    }
+    println!("{} seeds in {} s, {} failed", sum.runs, start.elapsed().as_secs(), sum.failed.len());
+    match sum.failed.len() {
+        0 if sum.runs == 0 => Err("no seed was run".into()),
+        0 => Ok(()),
+        failed => Err(format!("{failed} of {} seeds failed", sum.runs)),
+    }
 }
 
 /// The test program that runs a seed.
@@ -142,14 +165,13 @@ impl Sum {
     }
 
     fn print(&self, folder: &Path) {
-        println!("{:>10} seeds", self.runs);
         for (name, count) in &self.counts {
             println!("{count:>10} {name}");
         }
         for (seed, why) in &self.failed {
             println!("FAILED seed {seed}: {why}");
             println!("       report {}", folder.join(format!("{seed}.txt")).display());
-            println!("       repeat cargo xtask sim --from {seed} --seeds 1");
+            println!("       repeat cargo xtask sim --from {seed} --seeds 1    (PANDO_SIM_AGENTS=debug: with the agents' log)");
         }
     }
 }
