@@ -171,7 +171,9 @@ impl Sum {
         for (seed, why) in &self.failed {
             println!("FAILED seed {seed}: {why}");
             println!("       report {}", folder.join(format!("{seed}.txt")).display());
-            println!("       repeat cargo xtask sim --from {seed} --seeds 1    (PANDO_SIM_AGENTS=debug: with the agents' log)");
+            println!(
+                "       repeat cargo xtask sim --from {seed} --seeds 1    (PANDO_SIM_AGENTS=debug: with the agents' log)"
+            );
         }
     }
 }

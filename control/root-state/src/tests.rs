@@ -168,7 +168,10 @@ fn replicas_come_and_go() {
     assert!(r.map().shard(&sid(4)).is_none(), "its own shard went with it");
     r.ok(Command::Detach { node: id(3), shard: sid(33) });
     assert_eq!(r.map().role_of(&id(3)), Some(Role::Primary));
-    r.refused(Command::Detach { node: id(2), shard: sid(34) }, "ERR This node has just become the primary of its shard");
+    r.refused(
+        Command::Detach { node: id(2), shard: sid(34) },
+        "ERR This node has just become the primary of its shard",
+    );
 }
 
 #[test]
@@ -502,8 +505,11 @@ fn any_command() -> impl Strategy<Value = Command> {
         (node.clone(), 0u64..5, set.clone()).prop_map(|(n, e, s)| join(n, e, &s.to_string())),
         (node.clone(), 1u64..4).prop_map(|(n, i)| register(n, i)),
         (node.clone(), node.clone()).prop_map(|(a, b)| Command::Forget { node: id(a), by: id(b) }),
-        (node.clone(), any::<bool>(), any::<bool>())
-            .prop_map(|(n, hard, as_replica)| Command::Reset { node: id(n), hard, as_replica }),
+        (node.clone(), any::<bool>(), any::<bool>()).prop_map(|(n, hard, as_replica)| Command::Reset {
+            node: id(n),
+            hard,
+            as_replica
+        }),
         (node.clone(), set.clone()).prop_map(|(n, slots)| Command::AddSlots { node: id(n), slots }),
         (node.clone(), set.clone()).prop_map(|(n, slots)| Command::DelSlots { node: id(n), slots }),
         node.clone().prop_map(|n| Command::FlushSlots { node: id(n) }),

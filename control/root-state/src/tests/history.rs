@@ -101,7 +101,11 @@ fn the_history_is_bounded_and_survives_a_snapshot() {
         node.id = pando_topology::NodeId::from_bytes(bytes);
         node.is_data = false;
         let id = node.id;
-        r.ok(Command::Join { node: Box::new(node), shard: None }).ok(Command::Reset { node: id, hard: false, as_replica: false });
+        r.ok(Command::Join { node: Box::new(node), shard: None }).ok(Command::Reset {
+            node: id,
+            hard: false,
+            as_replica: false,
+        });
     }
     assert!(r.0.history().newest(usize::MAX).len() < 1000);
     assert_eq!(r.0.history().newest(3).iter().map(|(_, record)| record.event.clone()).next(), Some(Event::Left));

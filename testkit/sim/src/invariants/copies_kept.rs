@@ -193,13 +193,7 @@ impl CopiesKept {
         Ok(true)
     }
 
-    fn check_replaced(
-        &mut self,
-        scene: &Scene<'_>,
-        host: usize,
-        shard: ShardId,
-        former: &[u64],
-    ) -> Result<(), String> {
+    fn check_replaced(&mut self, scene: &Scene<'_>, host: usize, shard: ShardId, former: &[u64]) -> Result<(), String> {
         let strange = self.processes.get_mut(&host).map_or(0, |process| std::mem::take(&mut process.strange));
         while let Some(write) = self.last_copy(scene, shard, strange, former) {
             let primary = self.reigns.get(&shard).map(|(_, primary, _)| *primary);
