@@ -281,11 +281,14 @@ fn choose(world: &World, fault: Fault, leader: Option<usize>, shards: &[Shard]) 
         Fault::One | Fault::Leader => 1,
         Fault::Third | Fault::ThirdWithLeader => shards.len() / 3,
     };
-    // Of Pando only the leader is known from outside, but roots are chosen in the order of joining.
+    // Whose end is no fault of the roots goes first, the leader last. Roots are chosen in the order of joining.
+    let has_roots = world.cluster.nodes.first().is_some_and(|node| node.software == Software::Pando);
+    let leading = if has_roots { Some(leading_root(world)?.0) } else { None };
     let roots: BTreeSet<usize> = (0..3.min(world.cluster.nodes.len())).collect();
     let mut killed: BTreeSet<usize> = leader.into_iter().collect();
     let mut candidates: Vec<&Shard> = shards.iter().collect();
-    candidates.sort_by_key(|shard| (roots.contains(&shard.primary), shard.primary));
+    let key = |shard: &&Shard| (leading == Some(shard.primary), roots.contains(&shard.primary), shard.primary);
+    candidates.sort_by_key(key);
     for shard in candidates {
         if killed.len() < count && !killed.contains(&shard.replica) {
             killed.insert(shard.primary);
@@ -294,14 +297,18 @@ fn choose(world: &World, fault: Fault, leader: Option<usize>, shards: &[Shard]) 
     if killed.len() == count { Ok(killed) } else { Err("not enough primaries".into()) }
 }
 
+/// The leading root's process, and its line in CLUSTER NODES.
+fn leading_root(world: &World) -> Result<(usize, NodeLine), String> {
+    let leader = world.cluster.root_leader()?;
+    let lines = world.cluster.lines(0)?;
+    let line = lines.into_iter().find(|line| line.id == leader).ok_or("the leading root is no node")?;
+    let index = world.cluster.index_of(line.port).ok_or("the leading root is not ours")?;
+    Ok((index, line))
+}
+
 /// The leading root's process, after it was made primary of its shard.
 fn make_leader_primary(world: &World) -> Result<usize, String> {
-    let mut client = Client::connect(world.cluster.nodes[0].port).map_err(text)?;
-    let info = client.text(&["CLUSTER", "INFO"]).map_err(text)?;
-    let leader = info_field(&info, "cluster_root_leader").filter(|id| !id.is_empty()).ok_or("no leading root")?;
-    let lines = world.cluster.lines(0)?;
-    let line = lines.iter().find(|line| line.id == leader).ok_or("the leading root is no node")?;
-    let index = world.cluster.index_of(line.port).ok_or("the leading root is not ours")?;
+    let (index, line) = leading_root(world)?;
     if line.is("slave") {
         let mut client = Client::connect(line.port).map_err(text)?;
         client.text(&["CLUSTER", "FAILOVER"]).map_err(text)?;
