@@ -4,10 +4,12 @@
 //! notice, `debug!` its verbose, `trace!` its debug.
 
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -117,6 +119,33 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with("pando")
 }
 
+/// A library says the same thing at most so often: an unreachable peer is reported at each attempt, many a second.
+const REPEAT: Duration = Duration::from_secs(10);
+
+/// What libraries said last: where in their code, when, and how often it was left out since.
+static SAID: Mutex<Said> = Mutex::new(BTreeMap::new());
+
+type Said = BTreeMap<(&'static str, u32), (Instant, u64)>;
+
+/// Whether to write what a library says; then how often the same was left out before.
+fn is_news(said: &mut Said, now: Instant, place: (&'static str, u32)) -> Option<u64> {
+    match said.entry(place) {
+        Entry::Vacant(new) => {
+            new.insert((now, 0));
+            Some(0)
+        }
+        Entry::Occupied(mut known) => {
+            let (last, left_out) = known.get_mut();
+            if now.saturating_duration_since(*last) < REPEAT {
+                *left_out += 1;
+                return None;
+            }
+            *last = now;
+            Some(std::mem::take(left_out))
+        }
+    }
+}
+
 impl<S: Subscriber> Layer<S> for Lines {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
         let rank = rank(metadata.level());
@@ -134,16 +163,47 @@ impl<S: Subscriber> Layer<S> for Lines {
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let mut left_out = 0;
+        if !is_ours(metadata) {
+            let place = (metadata.file().unwrap_or(metadata.target()), metadata.line().unwrap_or(0));
+            match is_news(&mut SAID.lock(), Instant::now(), place) {
+                Some(count) => left_out = count,
+                None => return,
+            }
+        }
         let mut text = Text(String::new());
         event.record(&mut text);
-        let letter = ['.', '-', '*', '#'][usize::from(rank(event.metadata().level()))];
+        if left_out > 0 {
+            let _ = write!(text.0, " ({left_out} more of these before)");
+        }
+        let letter = ['.', '-', '*', '#'][usize::from(rank(metadata.level()))];
         write_line(letter, &text.0);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::line;
+    use super::{REPEAT, is_news, line};
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn what_libraries_repeat_is_left_out_for_a_while() {
+        let mut said = BTreeMap::new();
+        let start = Instant::now();
+        let (one, other) = (("a.rs", 1), ("a.rs", 2));
+        for (after_ms, place, expected) in [
+            (0, one, Some(0)),
+            (1, one, None),
+            (2, one, None),
+            (2, other, Some(0)),
+            (REPEAT.as_millis() as u64, one, Some(2)),
+            (REPEAT.as_millis() as u64 + 1, one, None),
+        ] {
+            assert_eq!(is_news(&mut said, start + Duration::from_millis(after_ms), place), expected);
+        }
+    }
 
     #[test]
     fn a_line_looks_like_valkeys() {
