@@ -90,12 +90,11 @@ impl SimDisk {
         self.state().faults.lying = lying;
     }
 
-    /// Flips one bit in the first half of a file whose path contains this text, as it is on the device; says
-    /// which. None: there
-    /// is no such file with content.
-    pub fn flip_bit(&self, part: &str, rng: &dyn Rng) -> Option<(PathBuf, u64)> {
+    /// Flips one bit in the first half of a file whose path ends with this text, as it is on the device; says
+    /// which. None: there is no such file with content.
+    pub fn flip_bit(&self, end: &str, rng: &dyn Rng) -> Option<(PathBuf, u64)> {
         let mut state = self.state();
-        let is_meant = |path: &Path| path.to_string_lossy().contains(part);
+        let is_meant = |path: &Path| path.to_string_lossy().ends_with(end);
         let has_bytes = |id: &u64| state.files.get(id).is_some_and(|file| !file.durable.is_empty());
         let found: Vec<(PathBuf, u64)> = state
             .names

@@ -63,6 +63,8 @@ pub struct AgentConfig {
     pub zone_affinity: bool,
     /// `cluster-manual-failover-timeout`, in milliseconds.
     pub manual_failover_ms: u64,
+    /// A root replaces its log by a snapshot after so many entries.
+    pub snapshot_entries: u64,
     /// Maps that several agents of one process share.
     pub maps: SharedMaps,
 }
@@ -127,6 +129,7 @@ impl Default for AgentConfig {
             repl_ping_ms: 10_000,
             zone_affinity: true,
             manual_failover_ms: 5000,
+            snapshot_entries: 5000,
             maps: SharedMaps::default(),
         }
     }

@@ -182,6 +182,7 @@ impl Driver {
             view: self.view.subscribe(),
             keyring: self.conn_config.keyring.clone(),
             is_only_voter: !self.can_be_replaced_as_root(),
+            snapshot_entries: self.config.snapshot_entries,
         }
     }
 

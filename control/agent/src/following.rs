@@ -151,6 +151,9 @@ impl Driver {
                 roots.insert(id, address);
             }
         }
+        for (id, address) in self.book.hints() {
+            roots.entry(*id).or_insert_with(|| address.clone());
+        }
         if self.map.nodes().is_empty() {
             for contact in &self.state.contacts {
                 let address = Address { host: contact.host.clone(), port: contact.cluster_port };

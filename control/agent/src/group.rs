@@ -32,6 +32,8 @@ pub(crate) struct GroupConfig {
     pub keyring: Option<Keyring>,
     /// This node is the only voter: see [`RaftConfig::loses_damaged_end`].
     pub is_only_voter: bool,
+    /// See [`crate::AgentConfig::snapshot_entries`].
+    pub snapshot_entries: u64,
 }
 
 /// Why a member could not be started.
@@ -56,6 +58,9 @@ impl Group {
         let mut raft = RaftConfig::new(config.dir, config.identity);
         raft.loses_damaged_end = config.is_only_voter;
         raft.keyring = config.keyring;
+        raft.snapshot_every_entries = config.snapshot_entries;
+        raft.keep_entries = raft.keep_entries.min(config.snapshot_entries / 2);
+        raft.log_entries_max = 2 * config.snapshot_entries;
         // Elections must be over well before leases are.
         if config.lease_ms < 1000 {
             raft.heartbeat_ms = 30;

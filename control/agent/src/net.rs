@@ -131,6 +131,11 @@ impl Line {
         Ok(Line { conn })
     }
 
+    /// Says something that needs no answer.
+    pub fn tell(&self, message: &Message) {
+        send(&self.conn, message).ok();
+    }
+
     pub async fn call(&self, question: &Call, limit: Duration) -> Result<Reply, WireError> {
         self.conn.call(CALL, question, limit).await
     }

@@ -38,9 +38,7 @@ impl World {
 
     /// The cluster that owns all slots, if one does by anybody's view.
     pub fn cluster(&self) -> Option<ClusterId> {
-        let maps = self.hosts.iter().filter_map(|host| host.plane.state().view.clone());
-        let whole = maps.map(|(map, _)| map).filter(|map| map.slots_assigned() == SLOT_COUNT);
-        whole.max_by_key(|map| map.version()).map(|map| map.cluster_id())
+        self.newest_map().map(|map| map.cluster_id())
     }
 
     /// See `invariants::missing`.

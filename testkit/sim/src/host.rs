@@ -52,13 +52,18 @@ pub struct Host {
     pub history: Vec<(u64, u64)>,
 }
 
+/// A disk without files.
+pub fn new_disk() -> SimDisk {
+    SimDisk::with_sync_latency(Duration::from_millis(1))
+}
+
 impl Host {
     /// A machine that is switched on and runs nothing.
     pub fn new(id: HostId, addr: IpAddr, seed: u64, config: AgentConfig) -> Host {
         Host {
             id,
             addr,
-            disk: SimDisk::with_sync_latency(Duration::from_millis(1)),
+            disk: new_disk(),
             plane: FakePlane::default(),
             config,
             seed,
@@ -135,6 +140,13 @@ impl Host {
                 *started.lock().unwrap_or_else(PoisonError::into_inner) = Some(result.map_err(|e| e.to_string()));
             }
         }));
+    }
+
+    /// Its next process announces this address and client port. The network is told as well.
+    pub fn move_to(&mut self, addr: IpAddr, port: u16) {
+        self.addr = addr;
+        self.config.host = addr.to_string();
+        (self.config.port, self.config.cluster_port) = (port, port + 10000);
     }
 
     /// The process is gone. The network is told first.

@@ -66,12 +66,19 @@ pub fn run(seed: u64) -> Outcome {
     log::start();
     let dice = SeededRng::new(seed ^ 0xd1ce);
     let hosts = 3 + dice.below(7) as usize;
-    let roots = if hosts >= 5 && dice.below(3) == 0 { 5 } else { 3 };
+    let roots = match dice.below(6) {
+        0 | 1 if hosts >= 5 => 5,
+        2 if hosts >= 7 => 7,
+        _ => 3,
+    };
     let primaries = 1 + dice.below((hosts as u64 / 2).min(3)) as usize;
     let zones = dice.below(4) as usize;
+    let snapshot_entries = [10, 30, 5000][dice.below(3) as usize];
     let shape = format!("{hosts} hosts, {primaries} primaries, {roots} roots, {zones} zones");
     let mut world = World::with_config(seed, hosts, |index, config| {
         config.root_count = roots;
+        // A run is some hundred entries long.
+        config.snapshot_entries = snapshot_entries;
         if zones > 0 {
             config.zone = format!("z{}", index % zones);
         }

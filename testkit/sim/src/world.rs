@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pando_agent::{AgentConfig, AgentHandle, Answer, Request, Roles};
 use pando_env::{Rng, SeededRng};
-use pando_topology::{NodeId, ShardId, Slot};
+use pando_topology::{ClusterMap, NodeId, SLOT_COUNT, ShardId, Slot};
 
 use crate::admin::Admin;
 use crate::clients::Clients;
@@ -165,6 +165,17 @@ impl World {
     /// A host's address.
     pub fn addr(&self, host: usize) -> IpAddr {
         self.hosts[host].addr
+    }
+
+    /// The client port that a host announces.
+    pub fn port(&self, host: usize) -> u16 {
+        self.hosts[host].config.port
+    }
+
+    /// The newest map of the cluster that owns all slots, as anybody shows it.
+    pub fn newest_map(&self) -> Option<Arc<ClusterMap>> {
+        let maps = self.hosts.iter().filter_map(|host| host.plane.state().view.clone());
+        maps.map(|(map, _)| map).filter(|map| map.slots_assigned() == SLOT_COUNT).max_by_key(|map| map.version())
     }
 
     /// A host has a process.
@@ -359,6 +370,24 @@ impl World {
             self.network.power_on(host);
             self.hosts[host].start(&self.network);
         }
+    }
+
+    /// A machine without a process gets another address and client port.
+    pub fn relocate(&mut self, host: usize, addr: IpAddr, port: u16) {
+        self.network.set_addr(host, addr);
+        self.hosts[host].move_to(addr, port);
+    }
+
+    /// A machine without a process loses all its files.
+    pub fn empty_disk(&mut self, host: usize) {
+        let disk = crate::host::new_disk();
+        disk.set_holes(true);
+        self.hosts[host].disk = disk;
+    }
+
+    /// The run has failed for a reason that no invariant sees.
+    pub(crate) fn fail(&mut self, why: String) {
+        self.failure.get_or_insert(why);
     }
 
     /// Nothing passes between the two hosts.

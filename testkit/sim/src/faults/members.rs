@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use pando_agent::{FailoverMode, Request};
+use pando_agent::{FailoverMode, Request, SetSlot};
 use pando_env::Rng;
-use pando_topology::{NodeId, Role};
+use pando_topology::{NodeId, Role, SLOT_COUNT, Slot};
 
 use super::{End, Kind, Plan, any, between};
-use crate::world::{PORT, World};
+use crate::world::World;
 
 pub(super) const KINDS: &[Kind] = &[
     (5, "planned failover", planned),
@@ -21,6 +21,8 @@ pub(super) const KINDS: &[Kind] = &[
     (4, "told to end", told_to_end),
     (3, "epoch bumped", bump),
     (8, "reads everywhere", reads),
+    (5, "number of roots set", root_count),
+    (4, "slots moved", slots),
 ];
 
 /// A random running host that has this role in a cluster of several.
@@ -65,8 +67,11 @@ fn somebody(world: &World, host: usize) -> Option<(usize, NodeId)> {
     Some((other, world.node_id(other)?))
 }
 
-fn forgotten(world: &mut World, _: &mut Plan) -> Option<String> {
+fn forgotten(world: &mut World, plan: &mut Plan) -> Option<String> {
     let by = any(world);
+    if plan.is_voter_damaged(world) {
+        return None;
+    }
     let victim = with_role(world, Role::Replica)?;
     // Small clusters would be left with nothing.
     if victim == by || world.len() < 5 {
@@ -76,8 +81,9 @@ fn forgotten(world: &mut World, _: &mut Plan) -> Option<String> {
     Some(format!("n{victim} by n{by}"))
 }
 
-fn reset(world: &mut World, _: &mut Plan) -> Option<String> {
-    let host = with_role(world, Role::Replica).filter(|_| world.len() >= 5)?;
+fn reset(world: &mut World, plan: &mut Plan) -> Option<String> {
+    let is_damaged = plan.is_voter_damaged(world);
+    let host = with_role(world, Role::Replica).filter(|_| world.len() >= 5 && !is_damaged)?;
     let hard = world.rng().below(2) == 0;
     world.ask(host, Request::Reset { hard, as_replica: true });
     Some(format!("n{host}{}", if hard { ", hard" } else { "" }))
@@ -91,7 +97,7 @@ fn join(world: &mut World, _: &mut Plan) -> Option<String> {
     })?;
     let (to, _) = somebody(world, alone)?;
     let target = world.addr(to).to_string();
-    world.ask(alone, Request::Meet { host: target, port: PORT, cluster_port: 0 });
+    world.ask(alone, Request::Meet { host: target, port: world.port(to), cluster_port: 0 });
     Some(format!("n{alone} meets n{to}"))
 }
 
@@ -108,6 +114,34 @@ fn bump(world: &mut World, _: &mut Plan) -> Option<String> {
     let host = with_role(world, Role::Primary)?;
     world.ask(host, Request::BumpEpoch);
     Some(format!("n{host}"))
+}
+
+fn root_count(world: &mut World, _: &mut Plan) -> Option<String> {
+    let host = any(world);
+    let main = world.cluster()?;
+    let view = world.plane(host).state().view.clone()?;
+    // An island has a number of its own, with which it would come along.
+    (view.0.cluster_id() == main && world.handle(host).is_some()).then_some(())?;
+    let count = [3, 5, 7][world.rng().below(3) as usize];
+    world.ask(host, Request::SetRootCount(count));
+    Some(format!("to {count} by n{host}"))
+}
+
+/// Some slots of a primary go to another one, one after the other.
+fn slots(world: &mut World, _: &mut Plan) -> Option<String> {
+    let host = with_role(world, Role::Primary)?;
+    let (map, me) = world.plane(host).state().view.clone()?;
+    let shard = map.shard_of(&me)?;
+    let others: Vec<NodeId> = map.shards().values().map(|other| other.primary).filter(|other| *other != me).collect();
+    let to = *others.get(world.rng().below(others.len() as u64) as usize)?;
+    let first = world.rng().below(SLOT_COUNT as u64);
+    let count = between(world, 1, 4);
+    let slots = (first..first + count).filter_map(|slot| Slot::new((slot % SLOT_COUNT as u64) as u16));
+    let slots: Vec<Slot> = slots.filter(|slot| shard.slots.contains(*slot)).collect();
+    for slot in &slots {
+        world.ask(host, Request::SetSlot(*slot, SetSlot::Node(to)));
+    }
+    (!slots.is_empty()).then(|| format!("{} of n{host}", slots.len()))
 }
 
 fn reads(world: &mut World, _: &mut Plan) -> Option<String> {
@@ -135,8 +169,8 @@ pub(super) fn tidy_up(world: &mut World) {
             // Some that were left outside have found each other.
             world.ask(host, Request::Reset { hard: false, as_replica: false });
         } else if own.cluster_id() != main {
-            let target = world.addr(target).to_string();
-            world.ask(host, Request::Meet { host: target, port: PORT, cluster_port: 0 });
+            let (target, port) = (world.addr(target).to_string(), world.port(target));
+            world.ask(host, Request::Meet { host: target, port, cluster_port: 0 });
         } else if let Some(shard) = map.shard_of(me).filter(|shard| shard.primary == *me && shard.slots.is_empty()) {
             let smallest = map.shards().values().filter(|s| !s.slots.is_empty() && s.id != shard.id);
             if let Some(of) = smallest.min_by_key(|s| s.replicas.len()) {

@@ -2,7 +2,9 @@
 //! Random faults, drawn from the seed by weight: one file for each family. A [`Plan`] says what it did, when, and
 //! how often each kind was seen.
 
+mod addresses;
 mod clocks;
+mod damage;
 mod disks;
 mod members;
 mod network;
@@ -31,6 +33,8 @@ pub(crate) enum End {
     ShutDown(usize),
     /// It had its time; the process is gone, and another one is started.
     Ended(usize),
+    /// A node that cannot start with its files is replaced by one without.
+    Replace(usize),
 }
 
 /// A kind of fault: its weight, its name, and the function that does it and says what it did (`None`: not now).
@@ -46,6 +50,10 @@ pub struct Plan {
     ends: BTreeMap<(u64, usize), End>,
     /// Hosts whose process has seen an error of its disk.
     pub(crate) disturbed: BTreeSet<usize>,
+    /// The voter whose files were damaged last, by its id in the root group.
+    pub(crate) damaged: Option<u64>,
+    /// How many addresses were used so far beside the first ones.
+    pub(crate) addresses: u8,
     /// Families that take part; all of them if empty.
     pub only: Vec<&'static str>,
 }
@@ -77,10 +85,12 @@ impl Plan {
     }
 
     fn kinds(&self) -> Vec<Kind> {
-        let families: [(&'static str, &[Kind]); 5] = [
+        let families: [(&'static str, &[Kind]); 7] = [
             ("network", network::KINDS),
             ("processes", processes::KINDS),
             ("disks", disks::KINDS),
+            ("damage", damage::KINDS),
+            ("addresses", addresses::KINDS),
             ("clocks", clocks::KINDS),
             ("members", members::KINDS),
         ];
@@ -142,6 +152,10 @@ impl Plan {
             End::Ended(host) => {
                 world.kill(host);
                 world.restart(host);
+            }
+            End::Replace(host) => {
+                self.note(world, "replaced without files", format!("n{host}"));
+                damage::replace(world, host);
             }
         }
     }

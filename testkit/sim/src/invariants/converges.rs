@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! After healing everything agrees: all processes run and have one map, with settled roots of the wanted number,
-//! nobody is failed, every slot is served and every replica follows. Asked at the end of a run, not after each step.
+//! nobody is failed, everybody is shown where it is, every slot is served and every replica follows. Asked at the end
+//! of a run, not after each step.
 
-use pando_topology::SLOT_COUNT;
+use pando_topology::{Node, SLOT_COUNT};
 
 use crate::world::World;
 
 /// What is still missing, if anything is.
 pub fn missing(world: &World) -> Option<String> {
     let mut common = None;
-    let wanted = world.host(0).config.root_count.min((world.len() - 1) | 1);
     for id in 0..world.len() {
         let host = world.host(id);
         let state = host.plane.state();
@@ -22,11 +22,17 @@ pub fn missing(world: &World) -> Option<String> {
             return Some(format!("host {id} does not run or says that the cluster is down"));
         }
         let roots = map.roots();
+        let asked = if roots.count == 0 { host.config.root_count } else { usize::from(roots.count) };
+        let wanted = asked.min((world.len() - 1) | 1);
         if roots.previous.is_some() || roots.voters.len() != wanted {
             return Some(format!("host {id} shows {} roots", roots.voters.len()));
         }
         if map.nodes().len() != world.len() || map.nodes().values().any(|node| node.failed) {
             return Some(format!("host {id} misses nodes"));
+        }
+        let is_here = |node: &Node| node.host == host.config.host && node.port == host.config.port;
+        if !map.node(me).is_some_and(is_here) {
+            return Some(format!("host {id} is shown somewhere else"));
         }
         if map.slots_assigned() < SLOT_COUNT {
             return Some(format!("host {id} shows slots without an owner"));

@@ -116,6 +116,11 @@ impl Network {
         state.machines.len() - 1
     }
 
+    /// The machine has another address from here on; no process runs on it.
+    pub fn set_addr(&self, host: HostId, addr: IpAddr) {
+        self.state().machines[host].addr = addr;
+    }
+
     /// Moves everything that arrives by then.
     pub fn advance(&self, now_ms: u64) {
         self.with(|state| {
