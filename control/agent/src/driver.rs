@@ -28,6 +28,7 @@ use crate::counters::Counters;
 use crate::event::Event;
 use crate::flow::{Flow, NO_MAJORITY, View};
 use crate::following::NodeSide;
+use crate::giving::{GIVING, Giving};
 use crate::group::Group;
 use crate::handle::{AgentHandle, Ask};
 use crate::info::{Info, Moment};
@@ -70,6 +71,7 @@ pub(crate) struct Driver {
     pub reach: Reach,
     pub readers: Readers,
     pub book: Book,
+    pub giving: Giving,
     pub counters: Counters,
     pub store: mpsc::UnboundedSender<Store>,
     pub store_map: watch::Sender<Option<Arc<ClusterMap>>>,
@@ -164,6 +166,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         reach: Reach::default(),
         readers: Readers::default(),
         book: Book::default(),
+        giving: Giving::default(),
         counters: info.counters.clone(),
         listener: None,
         env,
@@ -477,9 +480,17 @@ impl Driver {
         let is_primary = self.map.role_of(&me) == Some(Role::Primary)
             && self.map.shard_of(&me).is_some_and(|own| own.id == shard && own.epoch == epoch);
         if for_ms == 0 {
-            Ok(self.plane.pause_writes(None))
+            self.giving.handover_until_ms = 0;
+            match self.giving.is_under_way() {
+                true => Ok(Box::pin(std::future::ready(0))),
+                false => Ok(self.plane.pause_writes(None)),
+            }
+        } else if self.giving.is_under_way() {
+            Err(GIVING.into())
         } else if is_primary {
-            Ok(self.plane.pause_writes(Some(self.env.clock.now_ms() + for_ms)))
+            let until_ms = self.env.clock.now_ms() + for_ms;
+            self.giving.handover_until_ms = until_ms;
+            Ok(self.plane.pause_writes(Some(until_ms)))
         } else {
             Err("ERR The master of this shard has changed".into())
         }

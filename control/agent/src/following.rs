@@ -420,7 +420,8 @@ impl Driver {
     pub fn update_lease(&mut self) {
         let now = self.env.clock.now_ms();
         let lease = self.node.lease.poll(now, &self.node.promise);
-        let until = if self.state.joining.is_some() { 0 } else { lease.until_ms };
+        let is_held = self.state.joining.is_some() || self.giving.withholds();
+        let until = if is_held { 0 } else { lease.until_ms };
         let quorum_until_ms = self.quorum_until_ms();
         let beaten_until_ms = self.node.beaten_ms.map_or(0, |at| at + self.config.lease_ms);
         self.node.looked_ms = now;

@@ -88,6 +88,9 @@ impl Flow {
     async fn meet_island(&self, address: &Address, island: &Island, deadline: Instant) -> Result<(), ProposeError> {
         let view = self.view();
         if island.cluster == view.identity.cluster {
+            let address = address.clone();
+            let look = move |driver: &mut crate::driver::Driver| driver.meet_member(address);
+            self.events.send(crate::event::Event::Look(Box::new(look))).ok();
             return Ok(());
         }
         if island.joining || view.joining {

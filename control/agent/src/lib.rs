@@ -15,6 +15,7 @@ mod explain;
 mod feed;
 mod flow;
 mod following;
+mod giving;
 mod group;
 mod handle;
 mod handover;

@@ -27,8 +27,11 @@ impl Flow {
                 return self.meet(host, port, cluster_port).await;
             }
             Request::AddSlots(slots) => Command::AddSlots { node: me, slots },
-            Request::DelSlots(slots) => Command::DelSlots { node: me, slots },
-            Request::FlushSlots => Command::FlushSlots { node: me },
+            Request::DelSlots(slots) => {
+                let command = Command::DelSlots { node: me, slots: slots.clone() };
+                return self.give_away(Some(&slots), command).await;
+            }
+            Request::FlushSlots => return self.give_away(None, Command::FlushSlots { node: me }).await,
             Request::Replicate(of) => Command::Replicate { node: me, of },
             Request::Chain(to) => Command::Chain { node: me, to },
             Request::Detach => Command::Detach { node: me, shard: ShardId::random(|bytes| self.env.rng.fill(bytes)) },
@@ -72,8 +75,11 @@ impl Flow {
                 let mut slots = SlotSet::new();
                 slots.insert(slot);
                 // The owner itself may give its slot away; anybody else only a free one.
-                let command = Command::SetSlotOwner { slots, to, consent: Some(me) };
-                self.commit(command).await.map(|_| Answer::Ok)
+                let command = Command::SetSlotOwner { slots: slots.clone(), to, consent: Some(me) };
+                match to == me {
+                    true => self.commit(command).await.map(|_| Answer::Ok),
+                    false => self.give_away(Some(&slots), command).await,
+                }
             }
             SetSlot::Stable => Ok(Answer::Ok),
             SetSlot::Migrating(_) | SetSlot::Importing(_) => {

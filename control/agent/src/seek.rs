@@ -154,22 +154,34 @@ impl Driver {
         let members: Vec<NodeId> = self.map.nodes().keys().copied().filter(|id| *id != me).collect();
         for _ in 0..MEMBERS.min(members.len()) {
             let member = members[self.env.rng.below(members.len() as u64) as usize];
-            let Some(address) = self.address_of(&member) else { continue };
-            let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
-            let (events, host, port) = (self.events.clone(), self.state.host.clone(), self.config.cluster_port);
-            tokio::spawn(async move {
-                let Ok(line) = Line::open(&env, identity, &address, ASK_LIMIT, &config).await else { return };
-                if !host.is_empty() {
-                    line.tell(&Message::At { host, port });
-                }
-                let question = Call::GetIsland { dialled: address.host.clone() };
-                if let Ok(Reply::Island(island)) = line.call(&question, ASK_LIMIT).await
-                    && island.cluster == identity.cluster
-                {
-                    events.send(Event::Look(Box::new(move |driver| driver.on_roots_told(island.roots)))).ok();
-                }
-            });
+            if let Some(address) = self.address_of(&member) {
+                self.ask_member(address);
+            }
         }
+    }
+
+    /// Tells whoever is there where this node is, and asks where the roots are.
+    fn ask_member(&self, address: Address) {
+        let (env, identity, config) = (self.env.clone(), self.identity(), self.conn_config.clone());
+        let (events, host, port) = (self.events.clone(), self.state.host.clone(), self.config.cluster_port);
+        tokio::spawn(async move {
+            let Ok(line) = Line::open(&env, identity, &address, ASK_LIMIT, &config).await else { return };
+            if !host.is_empty() {
+                line.tell(&Message::At { host, port });
+            }
+            let question = Call::GetIsland { dialled: address.host.clone() };
+            if let Ok(Reply::Island(island)) = line.call(&question, ASK_LIMIT).await
+                && island.cluster == identity.cluster
+            {
+                events.send(Event::Look(Box::new(move |driver| driver.on_roots_told(island.roots)))).ok();
+            }
+        });
+    }
+
+    /// An operator says that a member of this cluster is there. Perhaps nothing else would tell the two.
+    pub fn meet_member(&self, address: Address) {
+        self.look_who_answers(address.clone());
+        self.ask_member(address);
     }
 
     /// By the word of another member these are the roots. Whether they are there is seen; that it is them they prove.

@@ -200,6 +200,15 @@ pub enum Command {
         /// The present primary, which has stopped serving them and agrees.
         consent: Option<NodeId>,
     },
+    /// A change that a primary asks for (no batch), void when another reign of its shard has begun meanwhile.
+    DuringReign {
+        /// The primary.
+        node: NodeId,
+        /// The reign in which it asked.
+        reign: TopologyVersion,
+        /// What it asked for.
+        command: Box<Command>,
+    },
     /// Makes a node a replica of a primary; the node itself asks.
     Replicate {
         /// The replica to be.

@@ -79,6 +79,7 @@ pub(crate) fn before(draft: &Draft<'_>, command: &Command) -> Before {
         | Command::Refuse { .. }
         | Command::Lead { .. }
         | Command::Decide { .. }
+        | Command::DuringReign { .. }
         | Command::Batch(_) => {}
     }
     Before { shards, marked, address, roots }
@@ -172,6 +173,7 @@ pub(crate) fn after(
         | Command::SetConfigEpoch { .. }
         | Command::BumpEpoch { .. }
         | Command::Decide { .. }
+        | Command::DuringReign { .. }
         | Command::Batch(_) => {}
     }
     records.extend(changes(entry, draft, &before, command).into_iter().map(|(s, e)| (s, record(e))));

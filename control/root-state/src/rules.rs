@@ -43,7 +43,9 @@ pub(crate) fn apply(draft: &mut Draft<'_>, command: &Command) -> Ruling {
         // For the history only.
         Command::Refuse { .. } | Command::Lead { .. } => Ok(None),
         // `state::run` has taken batches apart.
-        Command::Decide { .. } | Command::Batch(_) => Err("ERR A batch inside a rule".into()),
+        Command::Decide { .. } | Command::DuringReign { .. } | Command::Batch(_) => {
+            Err("ERR A batch inside a rule".into())
+        }
     }
 }
 
@@ -302,6 +304,14 @@ fn expect_epoch<'d>(draft: &'d Draft<'_>, id: &ShardId, epoch: u64) -> Result<&'
         return Err(format!("ERR Shard {id} is at epoch {}, not {epoch}", shard.epoch));
     }
     Ok(shard)
+}
+
+/// The reign of this primary, as it knew it, still lasts.
+pub(crate) fn reigns(draft: &Draft<'_>, node: &NodeId, reign: TopologyVersion) -> Result<(), String> {
+    match draft.shard_of(node).is_some_and(|shard| shard.primary == *node && shard.reign == reign) {
+        true => Ok(()),
+        false => Err("ERR The master of this shard has changed".into()),
+    }
 }
 
 fn promote(

@@ -171,6 +171,10 @@ fn run(draft: &mut Draft<'_>, proposal: &Proposal, command: &Command, records: &
             let outcomes = decisions.iter().map(|d| run_one(draft, &entry, &d.command, &d.why, records));
             Outcome::Batch(outcomes.collect())
         }
+        Command::DuringReign { node, reign, command } => match rules::reigns(draft, node, *reign) {
+            Ok(()) => run_one(draft, &entry, command, &Why::default(), records),
+            Err(refusal) => Outcome::Refused(refusal),
+        },
         other => run_one(draft, &entry, other, &Why::default(), records),
     }
 }

@@ -123,6 +123,24 @@ fn slots_are_given_and_taken_in_valkeys_words() {
 }
 
 #[test]
+fn what_a_primary_asked_for_ends_with_its_reign() {
+    let mut r = cluster();
+    let reign = |r: &Runner| r.map().shard(&sid(1)).expect("a shard").reign;
+    let give = |reign| {
+        let command = Command::SetSlotOwner { slots: slots("0-9"), to: id(4), consent: Some(id(1)) };
+        Command::DuringReign { node: id(1), reign, command: Box::new(command) }
+    };
+    let before = reign(&r);
+    let epoch = r.map().shard(&sid(1)).expect("a shard").epoch;
+    r.ok(register(1, 9)).ok(confirm(1, 9, epoch));
+    assert!(reign(&r) > before);
+    r.refused(give(before), "ERR The master of this shard has changed");
+    let now = reign(&r);
+    r.ok(give(now));
+    assert_eq!(r.map().owner_of(slot(0)).map(|shard| shard.primary), Some(id(4)));
+}
+
+#[test]
 fn a_node_joins_again_with_its_key_only() {
     let keyed = |key: Option<u8>, incarnation| {
         let Command::Join { mut node, shard } = join(1, 0, "") else { unreachable!("join makes a join") };

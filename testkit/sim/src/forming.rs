@@ -75,7 +75,7 @@ impl World {
             let previous: Vec<String> = map
                 .map_or_else(Vec::new, |map| map.roots().previous.iter().flatten().map(|(id, _)| short(id)).collect());
             text.push_str(&format!(
-                "\n  n{} runs={} paused={} exit={:?} me={:?} cluster={:?} version={:?} nodes={:?} failed={failed:?} roots={roots:?} previous={previous:?} ok={} lease={} leader={:?} term={} leads={} offset={} link={} synced={} shards={shards:?}",
+                "\n  n{} runs={} paused={} exit={:?} me={:?} cluster={:?} version={:?} nodes={:?} failed={failed:?} roots={roots:?} previous={previous:?} ok={} lease={} leader={:?} term={} leads={} applied={} quorum={:?} at={} offset={} link={} synced={} shards={shards:?}",
                 host.id,
                 host.has_process(),
                 host.is_paused(),
@@ -89,6 +89,13 @@ impl World {
                 info.leader.map(|id| short(&id)),
                 info.term,
                 info.is_leader,
+                info.applied,
+                info.quorum_reason,
+                map.map_or_else(String::new, |map| {
+                    let at: Vec<String> =
+                        map.nodes().values().map(|n| format!("{}@{}:{}", short(&n.id), n.host, n.port)).collect();
+                    format!("{}:{} knows {}", host.config.host, host.config.port, at.join(" "))
+                }),
                 state.offset,
                 state.link_up,
                 state.has_data(),

@@ -4,16 +4,16 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use pando_agent::Request;
 use pando_sim::faults::heal_all;
-use pando_sim::world::{LEASE_MS, World};
+use pando_sim::world::{LEASE_MS, PORT, World};
 
 fn formed(seed: u64) -> (World, Vec<usize>) {
     let mut world = World::new(seed, 6);
     world.form(3);
     world.run_ms(500);
     let (map, _) = world.plane(0).state().view.clone().expect("a view");
-    let roots =
-        (0..6).filter(|host| map.roots().contains(&world.node_id(*host).expect("a view"))).collect::<Vec<_>>();
+    let roots = (0..6).filter(|host| map.roots().contains(&world.node_id(*host).expect("a view"))).collect::<Vec<_>>();
     assert_eq!(roots.len(), 3);
     (world, roots)
 }
@@ -109,4 +109,22 @@ fn two_roots_that_exchange_their_addresses_stay_who_they_are() {
         let after: Vec<_> = (0..6).map(|host| world.node_id(host)).collect();
         assert_eq!(after, ids);
     }
+}
+
+/// Nobody is where anybody knows it, and an operator tells one of them where another is.
+#[test]
+fn nodes_that_have_all_moved_find_each_other_when_one_is_told_to_meet_another() {
+    let (mut world, _) = formed(340);
+    for host in 0..6 {
+        world.crash(host);
+        world.relocate(host, elsewhere(host), 6379);
+    }
+    heal_all(&mut world);
+    world.run_ms(5 * LEASE_MS);
+    assert!(!world.has_converged());
+    for other in 1..6 {
+        let target = world.addr(other).to_string();
+        world.ask(0, Request::Meet { host: target, port: PORT, cluster_port: 0 });
+    }
+    whole_within(&mut world, 20_000);
 }

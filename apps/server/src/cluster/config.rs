@@ -64,6 +64,7 @@ pub fn agent_config(values: &Values) -> AgentConfig {
         repl_ping_ms: 1000 * values.number("repl-ping-replica-period") as u64,
         zone_affinity: values.is_yes("cluster-failover-zone-affinity"),
         manual_failover_ms: values.number("cluster-manual-failover-timeout") as u64,
+        snapshot_entries: 5000,
     }
 }
 

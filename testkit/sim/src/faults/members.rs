@@ -163,8 +163,16 @@ pub(super) fn tidy_up(world: &mut World) {
         views[*host].as_ref().is_some_and(|(map, _)| map.cluster_id() == main) && world.handle(*host).is_some()
     });
     let Some(target) = target else { return };
+    let finds_roots = |host: usize| world.handle(host).is_some_and(|handle| handle.info().quorum);
     for (host, view) in views.iter().enumerate() {
         let Some((own, me)) = view else { continue };
+        if own.cluster_id() == main && own.nodes().len() > 1 && !finds_roots(host) {
+            // All whose addresses it knew have moved, perhaps. It is told of the others.
+            for other in (0..world.len()).filter(|other| *other != host && world.handle(*other).is_some()) {
+                let target = world.addr(other).to_string();
+                world.ask(host, Request::Meet { host: target, port: world.port(other), cluster_port: 0 });
+            }
+        }
         if own.cluster_id() != main && own.nodes().len() > 1 {
             // Some that were left outside have found each other.
             world.ask(host, Request::Reset { hard: false, as_replica: false });
