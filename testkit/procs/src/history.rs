@@ -129,11 +129,12 @@ pub fn judge(history: &History, lists: &BTreeMap<Key, Vec<Id>>) -> Verdict {
     verdict
 }
 
-/// The longest time, from `since` on, in which a list took nothing: the list that waited longest.
-pub fn longest_gap_of_a_list(history: &History, since: Duration) -> Duration {
+/// The longest time, from `since` on, in which a list took nothing: the one that waited longest of those that are
+/// asked for.
+pub fn longest_gap_of_a_list(history: &History, since: Duration, is_asked: impl Fn(Key) -> bool) -> Duration {
     let mut times: BTreeMap<Key, Vec<Duration>> = BTreeMap::new();
     for write in &history.writes {
-        if matches!(write.outcome, Outcome::Taken { .. }) && write.ended >= since {
+        if matches!(write.outcome, Outcome::Taken { .. }) && write.ended >= since && is_asked(write.key) {
             times.entry(write.key).or_insert_with(|| vec![since]).push(write.ended);
         }
     }

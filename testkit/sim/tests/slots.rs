@@ -13,7 +13,8 @@ const TO: usize = 1;
 
 /// Hosts 0 to 2 are the primaries, host n + 3 follows host n.
 fn formed(seed: u64) -> World {
-    let mut world = World::new(seed, 6);
+    // Writes are held for less than a run takes: what keeps a giver from writing is that it has no lease.
+    let mut world = World::with_config(seed, 6, |_, config| config.manual_failover_ms = 300);
     world.form(3);
     world.run_ms(500);
     world

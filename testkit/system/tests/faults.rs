@@ -11,10 +11,15 @@
 //! | flap | the cable is pulled for 100 of every 250 ms: packets are lost and late |
 //! | slow | the process gets 50 of every 250 ms |
 //! | full | the disk of a root is full, and then a primary is killed |
+//! | slow disk | each fsync of a root takes a fifth of a second longer, and then a primary is killed |
+//! | late | every packet to and from the host takes 80 to 160 ms longer, each way |
 //!
 //! Outcomes are asserted, times are printed. Hosts are network namespaces, so this needs root; it is skipped with a
 //! message where a user lacks it, never in CI. `PANDO_FAULTS=all` takes every cell of the table instead of a choice, a number
-//! takes the whole table so many times.
+//! takes the whole table so many times, names of faults (`Full,Flap`) take theirs.
+//!
+//! The last columns of the table are about the shards that have nothing to do with the victim: how many writes were
+//! refused there, and the longest time in which one of their lists took nothing.
 
 mod netns;
 
@@ -26,7 +31,7 @@ use std::time::{Duration, Instant};
 
 use netns::{Hosts, PORT, Process};
 use pando_procs::client::info_field;
-use pando_procs::history::longest_gap_of_a_list;
+use pando_procs::history::{Outcome, Write, longest_gap_of_a_list};
 use pando_procs::{AppendPlan, Appends, Seek, eventually, judge, read_lists};
 
 /// Far longer than anything takes: a slow machine must not fail.
@@ -46,6 +51,8 @@ enum Fault {
     Flap,
     Slow,
     Full,
+    SlowDisk,
+    Late,
 }
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -57,7 +64,7 @@ enum Victim {
     Zone,
 }
 
-use Fault::{Cut, Flap, Full, Kill, Slow, Stop};
+use Fault::{Cut, Flap, Full, Kill, Late, Slow, SlowDisk, Stop};
 use Victim::{LeadingRoot, OtherRoot, Primary, Replica, Zone};
 
 /// What runs in CI: each fault and each victim, and the combinations that are decided in different ways.
@@ -71,17 +78,28 @@ const CHOICE: &[(Fault, Victim)] = &[
     (Flap, OtherRoot),
     (Slow, Replica),
     (Full, LeadingRoot),
+    (SlowDisk, LeadingRoot),
+    (Late, Primary),
 ];
 
 fn table() -> Vec<(Fault, Victim)> {
     let mut all = Vec::new();
-    for fault in [Kill, Stop, Cut, Flap, Slow] {
+    for fault in [Kill, Stop, Cut, Flap, Slow, Late] {
         all.extend([LeadingRoot, OtherRoot, Primary, Replica, Zone].map(|victim| (fault, victim)));
     }
-    all.extend([(Full, LeadingRoot), (Full, OtherRoot)]);
+    for fault in [Full, SlowDisk] {
+        all.extend([(fault, LeadingRoot), (fault, OtherRoot)]);
+    }
     match std::env::var("PANDO_FAULTS").as_deref() {
         Err(_) => CHOICE.to_vec(),
-        Ok(text) => all.repeat(text.parse().unwrap_or(1)),
+        Ok("all") => all,
+        Ok(text) => match text.parse() {
+            Ok(times) => all.repeat(times),
+            Err(_) => {
+                let is_named = |fault: Fault| text.split(',').any(|name| name == format!("{fault:?}"));
+                all.into_iter().filter(|(fault, _)| is_named(*fault)).collect()
+            }
+        },
     }
 }
 
@@ -131,8 +149,8 @@ struct Bed {
     disks: BTreeMap<usize, Disk>,
     args: Vec<Vec<String>>,
     hosts: Hosts,
-    /// The names of two lists in each shard.
-    tags: Vec<String>,
+    /// The names of two lists in each shard, and the shard.
+    tags: Vec<(String, usize)>,
 }
 
 /// A shard's replica is in another zone than its primary.
@@ -142,7 +160,7 @@ fn zone_of(host: usize) -> usize {
 
 impl Bed {
     fn new() -> Option<Self> {
-        let hosts = Hosts::new(NODES + 1)?;
+        let hosts = Hosts::new(NODES + 1)?.with_slow_disks().map_err(|reason| eprintln!("skipped: {reason}")).ok()?;
         let list = (0..SHARDS).map(|host| format!("{}:{PORT}", Hosts::address(host))).collect::<Vec<_>>().join(" ");
         let (mut nodes, mut disks, mut args) = (Vec::new(), BTreeMap::new(), Vec::new());
         for host in 0..NODES {
@@ -199,7 +217,7 @@ impl Bed {
             let shard = (0..SHARDS).find(|shard| slot < 16384 * (shard + 1) / SHARDS).unwrap_or(0);
             if missing[shard] > 0 {
                 missing[shard] -= 1;
-                self.tags.push(tag);
+                self.tags.push((tag, shard));
             }
             if missing == [0; SHARDS] {
                 break;
@@ -293,6 +311,22 @@ impl Bed {
         }
     }
 
+    /// The primary that is killed while a disk is bad: none of these hosts.
+    fn other_primary(&self, hosts: &[usize]) -> usize {
+        let lines = eventually(LIMIT, "nodes", || self.lines(SHARDS)).expect("nodes");
+        let other = lines.iter().find(|line| line.is_primary && !hosts.contains(&line.host));
+        other.expect("another primary").host
+    }
+
+    /// The shards of which one of these hosts is a member; hosts n and n + 3 are a shard.
+    fn untouched(&self, fault: Fault, hosts: &[usize]) -> Vec<usize> {
+        let mut touched: Vec<usize> = hosts.iter().map(|host| host % SHARDS).collect();
+        if matches!(fault, Full | SlowDisk) {
+            touched.push(self.other_primary(hosts) % SHARDS);
+        }
+        (0..SHARDS).filter(|shard| !touched.contains(shard)).collect()
+    }
+
     /// Does it to the hosts, long enough that everybody notices, and ends it.
     fn inflict(&mut self, fault: Fault, hosts: &[usize], load: &Appends) {
         let long = LEASE * 2;
@@ -326,18 +360,31 @@ impl Bed {
                 hosts.iter().for_each(|host| bed.nodes[*host].signal(signal));
                 Duration::from_millis(if is_bad { 200 } else { 50 })
             }),
-            Full => {
-                for host in hosts {
-                    self.disks.get(host).expect("a root has a disk of its own").fill(true);
-                }
-                let lines = eventually(LIMIT, "nodes", || self.lines(SHARDS)).expect("nodes");
-                let other = lines.iter().find(|line| line.is_primary && !hosts.contains(&line.host));
-                let other = other.expect("another primary").host;
+            Late => {
+                let (delay, more) = (Duration::from_millis(80), Duration::from_millis(80));
+                let late: Vec<_> = hosts.iter().map(|host| self.hosts.make_late(*host, delay, more)).collect();
+                std::thread::sleep(long);
+                load.wait_more(200, LIMIT).expect("writes go on");
+                assert!(late.iter().all(|cable| cable.passed() > 0), "packets were late");
+            }
+            Full | SlowDisk => {
+                let spoil = |bed: &Self, spoiled: bool| {
+                    for host in hosts {
+                        match fault {
+                            Full => bed.disks.get(host).expect("a root has a disk of its own").fill(spoiled),
+                            _ if spoiled => bed.nodes[*host].disk().set(Duration::from_millis(200)),
+                            _ => bed.nodes[*host].disk().set(Duration::ZERO),
+                        }
+                    }
+                };
+                let syncs: u64 = hosts.iter().map(|host| self.nodes[*host].disk().delayed()).sum();
+                spoil(self, true);
+                let other = self.other_primary(hosts);
                 self.nodes[other].kill();
                 self.wait_others_serve(&[other], load);
-                for host in hosts {
-                    self.disks.get(host).expect("a root has a disk of its own").fill(false);
-                }
+                spoil(self, false);
+                let slow = hosts.iter().map(|host| self.nodes[*host].disk().delayed()).sum::<u64>() - syncs;
+                assert_eq!(slow > 0, fault == SlowDisk, "syncs were slow");
                 let args: Vec<&str> = self.args[other].iter().map(String::as_str).collect();
                 self.nodes[other].restart(&self.hosts, other, &args);
             }
@@ -369,7 +416,7 @@ impl Bed {
         self.wait_whole();
         let hosts = self.hosts_of(victim);
         let nodes: Vec<SocketAddr> = (0..NODES).map(|host| SocketAddr::from((Hosts::address(host), PORT))).collect();
-        let keys = self.tags.iter().map(|tag| format!("{{{tag}}}:{number}")).collect();
+        let keys = self.tags.iter().map(|(tag, _)| format!("{{{tag}}}:{number}")).collect();
         let load = Appends::start(AppendPlan {
             keys,
             patience: Duration::from_millis(300),
@@ -377,6 +424,7 @@ impl Bed {
             ..AppendPlan::new(Seek::Cluster(nodes), 0)
         });
         load.wait_more(200, LIMIT).expect("appends");
+        let untouched = self.untouched(fault, &hosts);
         let since = load.now();
         let began = Instant::now();
         self.inflict(fault, &hosts, &load);
@@ -388,10 +436,15 @@ impl Bed {
         let plan = load.plan();
         let report = load.stop();
         let verdict = judge(&report.history, &read_lists(&plan, LIMIT).expect("lists"));
-        let gap = longest_gap_of_a_list(&report.history, since);
+        let is_untouched = |key: usize| untouched.contains(&self.tags[key].1);
+        let gap = longest_gap_of_a_list(&report.history, since, |_| true);
+        let others_gap = longest_gap_of_a_list(&report.history, since, is_untouched);
+        let of_others = |write: &&Write| write.ended >= since && is_untouched(write.key);
+        let others_refused = report.history.writes.iter().filter(of_others).filter(|w| w.outcome == Outcome::Refused);
+        let others_refused = others_refused.count();
         let name = format!("{fault:?} {victim:?}");
         let line = format!(
-            "{name:<18} {:>5} {:>6} {:>6} {:>6} {:>5} {:>5} {:>7} {:>8} {:>8}",
+            "{name:<18} {:>5} {:>6} {:>6} {:>6} {:>5} {:>5} {:>7} {:>8} {:>8} {others_refused:>7} {:>7}",
             verdict.taken,
             verdict.kept,
             verdict.lost_unkept,
@@ -400,7 +453,8 @@ impl Bed {
             verdict.unknown_happened,
             gap.as_millis(),
             lasted.as_millis(),
-            healed.as_millis()
+            healed.as_millis(),
+            others_gap.as_millis()
         );
         println!("{line}   {:?}", report.errors);
         assert_eq!(verdict.broken, Vec::<String>::new(), "{name} of hosts {hosts:?}");
@@ -417,7 +471,9 @@ fn whatever_fails_clients_are_told_the_truth() {
         // A root that has restarted gives no new promise for one lease; the next fault is to find a majority that does.
         std::thread::sleep(LEASE + LEASE / 4);
     }
-    println!("fault and victim   taken   kept   lost refused  unkn. happ.  gap ms fault ms  heal ms");
+    println!(
+        "fault and victim   taken   kept   lost refused  unkn. happ.  gap ms fault ms  heal ms others: refused, gap ms"
+    );
     lines.iter().for_each(|line| println!("{line}"));
 }
 

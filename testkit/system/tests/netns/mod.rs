@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pando_procs::{Client, peers};
+use pando_procs::{Client, Relay, SlowDisk, peers};
 
 /// The client port of every node: each has a host of its own.
 pub const PORT: u16 = 7000;
@@ -21,6 +21,8 @@ pub const PORT: u16 = 7000;
 pub struct Hosts {
     prefix: String,
     count: usize,
+    /// Nodes are started such that their disks can be made slow.
+    can_slow_disks: bool,
 }
 
 fn ip(args: &[&str]) -> Result<(), String> {
@@ -40,7 +42,7 @@ fn unique_prefix() -> String {
 impl Hosts {
     /// Makes `count` hosts, or says why it cannot.
     pub fn new(count: usize) -> Option<Self> {
-        let hosts = Self { prefix: unique_prefix(), count };
+        let hosts = Self { prefix: unique_prefix(), count, can_slow_disks: false };
         match hosts.build() {
             Ok(()) => Some(hosts),
             // In CI a missing privilege must not hide the test.
@@ -50,6 +52,16 @@ impl Hosts {
                 None
             }
         }
+    }
+
+    /// The disks of nodes that are started from here on can be made slow.
+    ///
+    /// # Errors
+    /// Why they cannot on this machine.
+    pub fn with_slow_disks(mut self) -> Result<Self, String> {
+        SlowDisk::check().map_err(|error| format!("seccomp user notification: {error}"))?;
+        self.can_slow_disks = true;
+        Ok(self)
     }
 
     fn build(&self) -> Result<(), String> {
@@ -92,6 +104,24 @@ impl Hosts {
         ip(&["-n", &self.switch(), "link", "set", &Self::cable(host), state]).expect("ip link set");
     }
 
+    /// Every packet to and from the host takes so much longer, and up to `more` on top, until what is returned is
+    /// dropped.
+    pub fn make_late(&self, host: usize, delay: Duration, more: Duration) -> LateCable {
+        let (switch, cable, [near, far]) = (self.switch(), Self::cable(host), [format!("n{host}"), format!("f{host}")]);
+        let made = ip(&["-n", &switch, "link", "add", &near, "type", "veth", "peer", "name", &far])
+            .and_then(|()| ip(&["-n", &switch, "link", "set", &near, "up"]))
+            .and_then(|()| ip(&["-n", &switch, "link", "set", &far, "master", "br0", "up"]))
+            .and_then(|()| ip(&["-n", &switch, "link", "set", &cable, "nomaster"]));
+        made.expect("a second cable");
+        let (enter, ends) = (Self::enter_named(&switch), (cable.clone(), near.clone()));
+        let relay = std::thread::spawn(move || {
+            enter();
+            Relay::start(&ends.0, &ends.1, delay, more)
+        });
+        let relay = relay.join().expect("a thread").expect("packets can be relayed");
+        LateCable { relay: Some(relay), switch, cable, near }
+    }
+
     /// Runs `work` on a thread of its own that lives on the host.
     pub fn on<T: Send + 'static>(
         &self,
@@ -107,7 +137,11 @@ impl Hosts {
 
     /// Moves the thread that calls it to the host, for good.
     pub fn enter(&self, host: usize) -> std::sync::Arc<dyn Fn() + Send + Sync> {
-        let path = format!("/run/netns/{}", self.name(host));
+        Self::enter_named(&self.name(host))
+    }
+
+    fn enter_named(name: &str) -> std::sync::Arc<dyn Fn() + Send + Sync> {
+        let path = format!("/run/netns/{name}");
         std::sync::Arc::new(move || {
             let namespace = File::open(&path).expect("the namespace exists");
             // SAFETY: setns(2) takes a descriptor that is open here; it changes only this thread.
@@ -129,15 +163,17 @@ impl Hosts {
 
     /// Starts a node on the host in a directory that may hold what an earlier one left.
     pub fn start_in(&self, host: usize, dir: PathBuf, args: &[&str]) -> Process {
-        let child = self.spawn(host, &dir, args);
-        Process { child, dir }
+        let disk = SlowDisk::default();
+        let child = self.spawn(host, &dir, args, &disk);
+        Process { child, dir, disk }
     }
 
-    fn spawn(&self, host: usize, dir: &std::path::Path, args: &[&str]) -> Child {
+    fn spawn(&self, host: usize, dir: &std::path::Path, args: &[&str], disk: &SlowDisk) -> Child {
         // Beside the directory, which may be full.
         let log = File::options().create(true).append(true).open(dir.with_extension("log")).expect("log");
         let address = Self::address(host).to_string();
-        Command::new("ip")
+        let mut command = Command::new("ip");
+        command
             .args(["netns", "exec", &self.name(host)])
             .arg(peers::pando())
             .args(["server", "--port", &PORT.to_string(), "--bind", &address, "127.0.0.1", "--protected-mode", "no"])
@@ -146,9 +182,36 @@ impl Hosts {
             .args(args)
             .stdin(Stdio::null())
             .stderr(log.try_clone().expect("log"))
-            .stdout(log)
-            .spawn()
-            .expect("ip netns exec")
+            .stdout(log);
+        let prepared = self.can_slow_disks.then(|| disk.prepare(&mut command).expect("a socket"));
+        let child = command.spawn().expect("ip netns exec");
+        if let Some(prepared) = prepared {
+            prepared.attach().expect("the filter of the node's syncs");
+        }
+        child
+    }
+}
+
+/// A cable whose packets are late. Dropping it makes them punctual again.
+pub struct LateCable {
+    relay: Option<Relay>,
+    switch: String,
+    cable: String,
+    near: String,
+}
+
+impl LateCable {
+    /// How many packets were late.
+    pub fn passed(&self) -> u64 {
+        self.relay.as_ref().map_or(0, Relay::passed)
+    }
+}
+
+impl Drop for LateCable {
+    fn drop(&mut self) {
+        self.relay.take();
+        let _ = ip(&["-n", &self.switch, "link", "set", &self.cable, "master", "br0"]);
+        let _ = ip(&["-n", &self.switch, "link", "del", &self.near]);
     }
 }
 
@@ -168,7 +231,12 @@ impl Process {
     /// kill -9, and the same node again with its old directory.
     pub fn restart(&mut self, hosts: &Hosts, host: usize, args: &[&str]) {
         self.kill();
-        self.child = hosts.spawn(host, &self.dir, args);
+        self.child = hosts.spawn(host, &self.dir, args, &self.disk);
+    }
+
+    /// Its disk, if the hosts were made so.
+    pub fn disk(&self) -> &SlowDisk {
+        &self.disk
     }
 
     /// Where it keeps its files.
@@ -190,6 +258,7 @@ impl Drop for Hosts {
 pub struct Process {
     child: Child,
     dir: PathBuf,
+    disk: SlowDisk,
 }
 
 impl Drop for Process {
