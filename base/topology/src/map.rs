@@ -122,6 +122,8 @@ pub struct ClusterMap {
     owners: Owners,
     /// How many shards with slots have a primary that is counted as failed.
     unserved: usize,
+    /// How many of them have no replica that could take over.
+    lost: usize,
 }
 
 impl ClusterMap {
@@ -137,7 +139,8 @@ impl ClusterMap {
         }
         check_roots(&parts)?;
         let unserved = parts.shards.values().filter(|shard| is_unserved(&parts, shard)).count();
-        Ok(ClusterMap { parts, owners, unserved })
+        let lost = parts.shards.values().filter(|shard| is_lost(&parts, shard)).count();
+        Ok(ClusterMap { parts, owners, unserved, lost })
     }
 
     /// A map with nothing in it.
@@ -150,7 +153,7 @@ impl ClusterMap {
             shards: SharedMap::new(),
             roots: RootSet::default(),
         };
-        ClusterMap { parts, owners: Owners::new(), unserved: 0 }
+        ClusterMap { parts, owners: Owners::new(), unserved: 0, lost: 0 }
     }
 
     /// What the map consists of.
@@ -260,6 +263,11 @@ impl ClusterMap {
         self.unserved
     }
 
+    /// How many of these have no replica, or none that is not counted as failed as well.
+    pub fn lost_shards(&self) -> usize {
+        self.lost
+    }
+
     /// The config epoch that clients see for a node: a replica shows the one of its primary.
     pub fn config_epoch_of(&self, id: &NodeId) -> u64 {
         self.shard_of(id).map_or(0, |s| s.epoch)
@@ -364,10 +372,11 @@ impl ClusterMap {
             }
         }
         concerned.extend(self.shards_concerned(changes));
-        let unserved = |parts: &MapParts| {
-            concerned.iter().filter(|id| parts.shards.get(id).is_some_and(|shard| is_unserved(parts, shard))).count()
+        let count = |parts: &MapParts, is_so: fn(&MapParts, &Shard) -> bool| {
+            concerned.iter().filter(|id| parts.shards.get(id).is_some_and(|shard| is_so(parts, shard))).count()
         };
-        self.unserved = self.unserved + unserved(&self.parts) - unserved(&old);
+        self.unserved = self.unserved + count(&self.parts, is_unserved) - count(&old, is_unserved);
+        self.lost = self.lost + count(&self.parts, is_lost) - count(&old, is_lost);
         Ok(())
     }
 
@@ -422,7 +431,7 @@ impl ClusterMap {
             Err(error) => panic!("the cluster map is broken: {error}"),
         };
         assert_eq!((fresh.size(), fresh.slots_assigned()), (self.size(), self.slots_assigned()), "stale owner table");
-        assert_eq!(fresh.unserved, self.unserved, "miscounted shards");
+        assert_eq!((fresh.unserved, fresh.lost), (self.unserved, self.lost), "miscounted shards");
         for shard in self.parts.shards.values() {
             shard.slots.check_invariants();
             for slot in [shard.slots.first(), shard.slots.iter().next_back()].into_iter().flatten() {
@@ -435,6 +444,12 @@ impl ClusterMap {
 /// Whether a shard has slots and a primary that is counted as failed.
 fn is_unserved(parts: &MapParts, shard: &Shard) -> bool {
     !shard.slots.is_empty() && parts.nodes.get(&shard.primary).is_none_or(|node| node.failed)
+}
+
+/// Whether such a shard has no replica that is not counted as failed.
+fn is_lost(parts: &MapParts, shard: &Shard) -> bool {
+    let is_there = |id: &NodeId| parts.nodes.get(id).is_some_and(|node| !node.failed);
+    is_unserved(parts, shard) && !shard.replicas.iter().any(is_there)
 }
 
 /// The rules for a node.

@@ -45,6 +45,8 @@ pub(crate) struct NodeSide {
     /// When the lease was last looked at, and until when the verdict then holds if nothing comes.
     looked_ms: u64,
     connected_until_ms: u64,
+    /// Since when the map has shown shards whose primary has failed.
+    unserved_ms: Option<u64>,
     /// The root that tells this node of changes.
     feeder: Option<NodeId>,
     /// Another root has this version and the feeder should have told it by then.
@@ -84,6 +86,7 @@ impl NodeSide {
             eager_until_ms: 0,
             looked_ms: 0,
             connected_until_ms: 0,
+            unserved_ms: None,
             feeder: None,
             overdue: None,
         }
@@ -425,8 +428,10 @@ impl Driver {
         let quorum_until_ms = self.quorum_until_ms();
         let beaten_until_ms = self.node.beaten_ms.map_or(0, |at| at + self.config.lease_ms);
         self.node.looked_ms = now;
-        self.node.connected_until_ms = quorum_until_ms.max(until).max(beaten_until_ms);
-        let cluster_ok = now < self.node.connected_until_ms && self.is_covered();
+        let connected_until_ms = quorum_until_ms.max(until).max(beaten_until_ms);
+        let covered_until_ms = self.covered_until_ms(now);
+        self.node.connected_until_ms = connected_until_ms.min(covered_until_ms);
+        let cluster_ok = now < self.node.connected_until_ms;
         self.info.set_quorum(quorum_until_ms);
         if until != self.node.lease_until_ms || cluster_ok != self.node.cluster_ok {
             self.node.lease_until_ms = until;
@@ -451,12 +456,21 @@ impl Driver {
         }
     }
 
-    /// Every slot has an owner that has not failed.
-    fn is_covered(&self) -> bool {
+    /// Until when every slot counts as having an owner that serves it. A shard whose primary has failed counts for one
+    /// more lease if it has a replica: that it is taken over is no matter of the other shards.
+    fn covered_until_ms(&mut self, now: u64) -> u64 {
+        let since = match self.map.unserved_shards() {
+            0 => None,
+            _ => Some(self.node.unserved_ms.unwrap_or(now)),
+        };
+        self.node.unserved_ms = since;
         if !self.config.require_full_coverage {
-            return self.map.slots_assigned() > 0;
+            return if self.map.slots_assigned() > 0 { u64::MAX } else { 0 };
         }
-        self.map.slots_assigned() == SLOT_COUNT && self.map.unserved_shards() == 0
+        if self.map.slots_assigned() < SLOT_COUNT || self.map.lost_shards() > 0 {
+            return 0;
+        }
+        since.map_or(u64::MAX, |since| since + self.config.lease_ms)
     }
 
     /// From an accepted connection.
