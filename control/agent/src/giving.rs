@@ -63,11 +63,11 @@ impl Flow {
         };
         let command = Command::DuringReign { node: me, reign: shard.reign, command: Box::new(command) };
         let (proposal, cluster, flow) = (self.proposal(command), view.identity.cluster, self.clone());
-        self.ask_driver(Driver::begin_giving).await?;
+        self.ask_driver(Driver::begin_giving).await??;
         // Beside this flow: it goes on when nobody waits for it any more.
         let done = tokio::spawn(async move {
             let result = flow.give(&proposal, cluster, me).await;
-            flow.ask_driver(|driver| Ok(driver.end_giving())).await.ok();
+            flow.ask_driver(Driver::end_giving).await.ok();
             result
         });
         // Something longer than it takes with roots that answer.
@@ -80,9 +80,9 @@ impl Flow {
     async fn give(&self, proposal: &Proposal, cluster: ClusterId, me: NodeId) -> Result<(), String> {
         let limit = Duration::from_millis(self.config.manual_failover_ms);
         let until_ms = self.env.clock.now_ms() + self.config.manual_failover_ms;
-        let ended = self.ask_driver(move |driver| Ok(driver.plane.pause_writes(Some(until_ms)))).await?;
+        let ended = self.ask_driver(move |driver| driver.plane.pause_writes(Some(until_ms))).await?;
         tokio::time::timeout(limit, ended).await.map_err(|_| SLOW)?;
-        self.ask_driver(|driver| Ok(driver.withhold())).await?;
+        self.ask_driver(Driver::withhold).await?;
         let left = |view: &crate::flow::View| view.identity.cluster != cluster || view.map.node(&me).is_none();
         let result = loop {
             match self.propose(proposal, None, Instant::now() + COMMIT_TIMEOUT).await {
@@ -95,19 +95,19 @@ impl Flow {
             let mut seen = self.view.clone();
             seen.wait_for(|view| left(view) || view.map.version() >= *version).await.ok();
         }
-        self.ask_driver(|driver| Ok(driver.stop_withholding())).await?;
+        self.ask_driver(Driver::stop_withholding).await?;
         result.map(drop).map_err(String::from)
     }
 
     /// Has the driver do something and waits for what comes of it.
     async fn ask_driver<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Driver) -> Result<T, String> + Send + 'static,
+        work: impl FnOnce(&mut Driver) -> T + Send + 'static,
     ) -> Result<T, String> {
         let (done, wait) = oneshot::channel();
         let look = move |driver: &mut Driver| drop(done.send(work(driver)));
         self.events.send(Event::Look(Box::new(look))).ok();
-        wait.await.unwrap_or_else(|_| Err("ERR The cluster agent is shut down".into()))
+        wait.await.map_err(|_| "ERR The cluster agent is shut down".into())
     }
 }
 

@@ -363,8 +363,15 @@ impl Bed {
             Late => {
                 let (delay, more) = (Duration::from_millis(80), Duration::from_millis(80));
                 let late: Vec<_> = hosts.iter().map(|host| self.hosts.make_late(*host, delay, more)).collect();
+                let primaries = |bed: &Self| -> Vec<usize> {
+                    let lines = eventually(LIMIT, "nodes", || bed.lines(SHARDS)).expect("nodes");
+                    lines.iter().filter(|line| line.is_primary).map(|line| line.host).collect()
+                };
+                let before = primaries(self);
                 std::thread::sleep(long);
-                load.wait_more(200, LIMIT).expect("writes go on");
+                load.wait_more(40, LIMIT).expect("writes go on");
+                // Late is not dead.
+                assert_eq!(primaries(self), before, "the same nodes are primaries");
                 assert!(late.iter().all(|cable| cable.passed() > 0), "packets were late");
             }
             Full | SlowDisk => {
