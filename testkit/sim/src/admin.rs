@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use pando_agent::{Answer, FailoverMode, Request};
-use pando_topology::{ClusterId, NodeId, Role, ShardId};
+use pando_topology::{ClusterId, NodeId, Role, ShardId, TopologyVersion};
 
 use crate::host::Host;
 use crate::invariants::{Fact, Order};
@@ -28,6 +28,7 @@ enum Asked {
     Failover {
         primary: NodeId,
         shard: ShardId,
+        reign: TopologyVersion,
         former: Option<usize>,
         len: usize,
         sum: u64,
@@ -66,7 +67,8 @@ impl Admin {
             Request::Failover(FailoverMode::Planned) => {
                 let shard = view.as_ref().and_then(|(map, me)| map.shard_of(me));
                 let Some(shard) = shard else { return };
-                Asked::Failover { primary: shard.primary, shard: shard.id, former: None, len: 0, sum: 0 }
+                let (primary, id, reign) = (shard.primary, shard.id, shard.reign);
+                Asked::Failover { primary, shard: id, reign, former: None, len: 0, sum: 0 }
             }
             _ => Asked::Change,
         };
@@ -78,13 +80,13 @@ impl Admin {
     pub fn step(&mut self, hosts: &[Host], facts: &mut Vec<Fact>) {
         facts.append(&mut self.began);
         for open in &mut self.open {
-            let Asked::Failover { primary, shard, former, len, sum } = &mut open.kind else { continue };
+            let Asked::Failover { primary, shard, reign, former, len, sum } = &mut open.kind else { continue };
             let found = hosts.iter().find(|host| {
                 let state = host.plane.state();
                 let is_primary = |(map, me): &(_, NodeId)| {
                     let map: &std::sync::Arc<pando_topology::ClusterMap> = map;
-                    // One that was forgotten meanwhile writes on for itself.
-                    let is_there = map.shard_of(me).is_some_and(|of| of.id == *shard);
+                    // One that was forgotten meanwhile writes on for itself, one that got the shard back for a later reign.
+                    let is_there = map.shard_of(me).is_some_and(|of| of.id == *shard && of.reign <= *reign);
                     is_there && me == primary && map.role_of(me) == Some(Role::Primary)
                 };
                 state.view.as_ref().is_some_and(is_primary)

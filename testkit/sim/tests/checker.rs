@@ -12,7 +12,7 @@ use pando_sim::invariants::{
     CopiesKept, Fact, FreshReads, HandoverKeeps, Invariant, Once, OneLeader, OneLog, OneWriter, SilentMinority,
     SlotsStay, VersionsGrow, missing,
 };
-use pando_sim::world::{LEASE_MS, World};
+use pando_sim::world::{LEASE_MS, World, answer};
 use pando_topology::{ClusterMap, MapParts, Role, Shard, SlotSet, TopologyVersion};
 
 /// A formed cluster under the eyes of one checker.
@@ -235,6 +235,27 @@ fn a_failover_that_loses_writes_is_noticed() {
     world.ask(heir, Request::Failover(FailoverMode::Planned));
     world.run_ms(4 * LEASE_MS);
     fires(&world, "does not have all");
+}
+
+/// The new primary stands still before it answers, and its predecessor has long written on when it does.
+#[test]
+fn what_is_written_after_a_failover_is_not_asked_of_it() {
+    let mut world = world(36, 6, 3, HandoverKeeps);
+    let asked = world.ask(4, Request::Failover(FailoverMode::Planned));
+    let node = world.node_id(4).expect("a view");
+    let is_primary = |world: &World| {
+        world.plane(4).state().view.as_ref().is_some_and(|(map, _)| map.role_of(&node) == Some(Role::Primary))
+    };
+    assert!(world.until(5_000, is_primary), "{}", world.describe());
+    assert!(answer(&asked).is_none(), "too late for this test");
+    world.host_mut(4).pause();
+    let slot = share(1, 3).first().expect("a slot");
+    assert!(world.until(10 * LEASE_MS, |world| world.writer_of(slot) == Some(1)), "{}", world.describe());
+    world.run_ms(LEASE_MS);
+    world.host_mut(4).resume();
+    world.until(5_000, |_| answer(&asked).is_some());
+    world.assert_safe();
+    assert!(matches!(answer(&asked), Some(Ok(_))), "{:?}", answer(&asked));
 }
 
 #[test]
