@@ -172,7 +172,7 @@ impl Sum {
             println!("FAILED seed {seed}: {why}");
             println!("       report {}", folder.join(format!("{seed}.txt")).display());
             println!(
-                "       repeat cargo xtask sim --from {seed} --seeds 1    (PANDO_SIM_AGENTS=debug: with the agents' log)"
+                "       repeat cargo xtask sim --from {seed} --seeds 1    (PANDO_SIM_AGENTS=info: with the agents' log)"
             );
         }
     }

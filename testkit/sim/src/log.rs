@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-3-Clause
 //! What the agents log, each line with the true time and the host, for whoever looks for the cause of a failed run.
-//! Off unless `PANDO_SIM_AGENTS` has a filter (`debug`, `pando_agent=info`).
+//! Off unless `PANDO_SIM_AGENTS` has a filter (`info`, `pando_agent=debug`).
 
 use std::cell::Cell;
 
