@@ -19,6 +19,11 @@ use crate::group::{Group, GroupConfig};
 use crate::node_state::{NO_CLUSTER, random_node_id};
 use crate::root_side::RootSide;
 
+/// A process that asks for the map has it after so long, or has to tell that it is there without it.
+pub(crate) const MAP_SOON: Duration = Duration::from_millis(500);
+/// One that has just joined is known; of many that join at the same time the last ones wait for their first map.
+const FIRST_MAP: Duration = Duration::from_secs(20);
+
 impl Driver {
     /// What a process does first: go on where its state file says it was.
     pub async fn begin(&mut self) -> Result<(), AgentError> {
@@ -42,7 +47,7 @@ impl Driver {
         if let Some(intent) = self.state.joining.clone() {
             tokio::spawn(self.flow().resume_join(intent));
         } else {
-            tokio::spawn(self.flow().register());
+            tokio::spawn(self.flow().register(MAP_SOON));
         }
         let (count, before) = (self.config.root_count as u8, [self.state.root_count, self.state.root_count_set]);
         if !before.contains(&count) {
@@ -81,9 +86,9 @@ impl Driver {
                 self.state.cluster = intent.cluster;
                 self.state.contacts = intent.contacts;
                 self.state.joining = None;
-                self.become_stranger().await?;
-                self.start_group(true).await?;
-                tokio::spawn(self.flow().register());
+                self.become_stranger(Some(intent.incarnation)).await?;
+                self.start_group(true, intent.voter).await?;
+                tokio::spawn(self.flow().register(FIRST_MAP));
             }
             Change::BecomeIsland { hard } => {
                 self.leave_group().await;
@@ -116,15 +121,15 @@ impl Driver {
         self.state.host = host;
         self.persist();
         self.update_view();
-        tokio::spawn(self.flow().register());
+        tokio::spawn(self.flow().register(MAP_SOON));
     }
 
     /// A new cluster of this node alone (none yet, on a node that may not be a root).
     async fn found_island(&mut self) -> Result<(), String> {
         self.state.cluster = ClusterId::random(|bytes| self.env.rng.fill(bytes));
         self.state.is_founding = self.config.roles.root;
-        self.become_stranger().await?;
-        self.start_group(true).await?;
+        self.become_stranger(None).await?;
+        self.start_group(true, None).await?;
         if self.state.is_founding {
             tokio::spawn(self.flow().found());
         }
@@ -132,7 +137,8 @@ impl Driver {
     }
 
     /// The identity has changed: nothing that was promised or connected under the old one counts.
-    async fn become_stranger(&mut self) -> Result<(), String> {
+    /// `incarnation`: the next one, if it was announced.
+    async fn become_stranger(&mut self, incarnation: Option<Incarnation>) -> Result<(), String> {
         self.plane.lease(0, false);
         self.map = Arc::new(ClusterMap::empty(self.state.cluster));
         self.state.reign = None;
@@ -140,7 +146,10 @@ impl Driver {
         self.state.told = None;
         self.state.root_files += 1;
         // As good as a new process: numbers of heartbeats start afresh.
-        self.state.begin_incarnation(self.env.clock.unix_ms());
+        match incarnation.filter(|next| *next > self.state.incarnation) {
+            Some(next) => self.state.incarnation = next,
+            None => self.state.begin_incarnation(self.env.clock.unix_ms()),
+        }
         self.persist_durably().await?;
         // Only now: a crash before must find the files of the group that the state names.
         let former = self.file.root_dir(self.state.root_files - 1);
@@ -158,12 +167,14 @@ impl Driver {
     }
 
     /// Starts this node's member of the root group, if it may be a root. `is_new`: its folder is new,
-    /// so no process before this one can have promised anything as a root of this cluster.
-    pub async fn start_group(&mut self, is_new: bool) -> Result<(), String> {
+    /// so no process before this one can have promised anything as a root of this cluster. `voter`: its id then, if it was
+    /// announced.
+    pub async fn start_group(&mut self, is_new: bool, voter: Option<u64>) -> Result<(), String> {
         if !self.config.roles.root {
             return Ok(());
         }
-        let group = Group::start(self.group_config()).await.map_err(|error| error.text)?;
+        let group = Group::start(GroupConfig { new_voter: voter, ..self.group_config() }).await;
+        let group = group.map_err(|error| error.text)?;
         if self.state.is_founding {
             let host = self.state.host.clone();
             let address = RootAddress { node: self.state.node, host, port: self.config.cluster_port };
@@ -178,6 +189,7 @@ impl Driver {
             env: self.env.clone(),
             dir: self.file.root_dir(self.state.root_files),
             identity: self.identity(),
+            new_voter: None,
             lease_ms: self.config.lease_ms,
             view: self.view.subscribe(),
             keyring: self.conn_config.keyring.clone(),
@@ -303,8 +315,9 @@ impl Flow {
         }
     }
 
-    /// Tells the roots of this process and its address, until they know.
-    pub async fn register(self) {
+    /// Tells the roots of this process and its address, until they know. `patience`: a map that says that they do
+    /// may come within this time.
+    pub async fn register(self, patience: Duration) {
         let cluster = self.view().identity.cluster;
         loop {
             let view = self.view();
@@ -328,8 +341,8 @@ impl Flow {
                 }
                 // `found` or the first full copy will bring it.
                 None => {
-                    let deadline = Instant::now() + Duration::from_millis(500);
-                    if self.until(deadline, |v| v.myself().is_some()).await {
+                    let is_other = |v: &crate::flow::View| v.identity.cluster != cluster || v.myself().is_some();
+                    if self.until(Instant::now() + patience, is_other).await {
                         continue;
                     }
                 }

@@ -348,7 +348,7 @@ impl Driver {
         self.update_view();
         self.update_lease();
         // Returns at once if the roots know all of it.
-        tokio::spawn(self.flow().register());
+        tokio::spawn(self.flow().register(crate::change::MAP_SOON));
     }
 
     fn on_request(&mut self, request: Request, reply: crate::handle::Reply) {
@@ -456,6 +456,9 @@ impl Driver {
             let cluster_port = self.config.cluster_port;
             roots.push(Contact { node: me, host: String::new(), cluster_port });
         }
+        // Who wants to join asks the first one first.
+        let leader = self.leader();
+        roots.sort_by_key(|root| Some(root.node) != leader);
         for root in roots.iter_mut().filter(|root| root.node == me && root.host.is_empty()) {
             root.host = dialled.to_owned();
         }

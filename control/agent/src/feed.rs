@@ -6,11 +6,28 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use pando_topology::{Change, ClusterMap, TopologyVersion};
+use pando_topology::{Change, ClusterMap, Node, TopologyVersion};
 use pando_wire::MapUpdate;
 
-/// How many versions are kept; they share what is equal. A subscriber further behind has been away for long.
+/// How many versions are kept; they share what is equal. Of more the older ones are thinned out: who is between two
+/// that are kept gets what changed since the earlier one. A subscriber further behind has been away for long.
 const PAST_MAX: usize = 256;
+
+/// A copy of the whole map is used again as long as no more than one change to this many nodes has come since; what
+/// came since is sent after it. Coding a copy costs what the map is large, and in a cluster that grows each version
+/// would be asked for.
+const COPY_AGE: usize = 16;
+
+/// How long subscribers may wait to be told of changes that nobody but those whom they concern is in a hurry to hear
+/// of: joins, new slots, new replicas. They come by the thousand, and each would go to thousands.
+const CALM_US_EACH: u64 = 200;
+const CALM_MIN_MS: u64 = 5;
+const CALM_MAX_MS: u64 = 2_000;
+
+/// Milliseconds from one telling of everybody to the next in a cluster of so many nodes, while it only grows.
+pub(crate) fn calm_pause_ms(nodes: usize) -> u64 {
+    (nodes as u64 * CALM_US_EACH / 1000).clamp(CALM_MIN_MS, CALM_MAX_MS)
+}
 
 /// What a map brought.
 pub(crate) enum News {
@@ -18,8 +35,29 @@ pub(crate) enum News {
     Nothing,
     /// The first map, or the one of another cluster.
     Everything,
-    /// What is different from the one before, and whether the roots are.
-    Changes(Vec<Change>, bool),
+    /// What is different from the one before.
+    Changes {
+        changes: Vec<Change>,
+        is_about_roots: bool,
+        /// See [`calm_pause_ms`].
+        is_calm: bool,
+    },
+}
+
+/// Whether a change only adds: nothing that was in `old` is gone, or anywhere else, or not well any more.
+fn is_calm(old: &ClusterMap, change: &Change) -> bool {
+    match change {
+        Change::NodeUpsert(node) => old.node(&node.id).is_none_or(|before| {
+            let moved = Node { shard: node.shard, promotable_since: node.promotable_since, ..Node::clone(before) };
+            moved == **node
+        }),
+        Change::ShardUpsert(shard) => old
+            .shard(&shard.id)
+            .is_none_or(|before| before.primary == shard.primary && before.slots.difference(&shard.slots).is_empty()),
+        Change::ShardRemove(id) => old.shard(id).is_none_or(|before| before.slots.is_empty()),
+        Change::NodeRemove(_) => false,
+        Change::Meta { roots, .. } => old.roots() == roots,
+    }
 }
 
 /// The recent past of the topology.
@@ -30,6 +68,10 @@ pub(crate) struct Feed {
     past: VecDeque<Arc<ClusterMap>>,
     /// Updates that lead to the present map: by the version where they start, and whether they are exact.
     ready: BTreeMap<(TopologyVersion, bool), MapUpdate>,
+    /// The map that all subscribers were last told of: most of them have it.
+    told: Option<Arc<ClusterMap>>,
+    /// The last copy of a whole map, and its code.
+    copy: Option<(Arc<ClusterMap>, MapUpdate)>,
 }
 
 impl Feed {
@@ -42,14 +84,16 @@ impl Feed {
                     return News::Nothing;
                 }
                 let (changes, is_about_roots) = (old.diff(&map).changes, old.roots() != map.roots());
+                let is_calm = changes.iter().all(|change| is_calm(&old, change));
                 self.past.push_back(old);
                 if self.past.len() > PAST_MAX {
-                    self.past.pop_front();
+                    self.thin_out(map.nodes().len());
                 }
-                News::Changes(changes, is_about_roots)
+                News::Changes { changes, is_about_roots, is_calm }
             }
             _ => {
                 self.past.clear();
+                (self.told, self.copy) = (None, None);
                 News::Everything
             }
         };
@@ -58,7 +102,54 @@ impl Feed {
         news
     }
 
-    /// What brings a subscriber that has `has` (zero: nothing) to the present; none if it is there.
+    /// Drops every second one of the older versions, and what is too old to be of use.
+    fn thin_out(&mut self, nodes: usize) {
+        let mut index = 0;
+        self.past.retain(|_| {
+            index += 1;
+            index > PAST_MAX / 2 || index % 2 == 1
+        });
+        // With so many changes behind it a whole map is not much more.
+        let is_old = |past: &Arc<ClusterMap>| past.nodes().len() * 2 < nodes;
+        while self.past.front().is_some_and(is_old) {
+            self.past.pop_front();
+        }
+    }
+
+    /// Nodes of the present map.
+    pub fn nodes(&self) -> usize {
+        self.map.as_ref().map_or(0, |map| map.nodes().len())
+    }
+
+    /// All subscribers are being told of the present map.
+    pub fn note_told(&mut self) {
+        self.told = self.map.clone();
+    }
+
+    /// The latest map that is known here and not later than this version.
+    fn base(&self, has: TopologyVersion) -> Option<&Arc<ClusterMap>> {
+        let at = self.past.partition_point(|past| past.version() <= has);
+        let past = at.checked_sub(1).and_then(|at| self.past.get(at));
+        let others = self.told.iter().chain(self.copy.as_ref().map(|(map, _)| map));
+        let others = others.filter(|map| map.version() <= has);
+        past.into_iter().chain(others).max_by_key(|map| map.version())
+    }
+
+    /// A whole map, perhaps not the last one.
+    fn whole(&mut self) -> Option<MapUpdate> {
+        let map = self.map.as_ref()?;
+        let behind = |copy: &ClusterMap| map.version().get() - copy.version().get();
+        let is_usable = |copy: &ClusterMap| behind(copy) as usize <= map.nodes().len() / COPY_AGE;
+        if let Some((_, update)) = self.copy.as_ref().filter(|(copy, _)| is_usable(copy)) {
+            return Some(update.clone());
+        }
+        let update = MapUpdate::whole(map).inspect_err(|error| tracing::error!(%error, "the topology cannot be coded"));
+        let update = update.ok()?;
+        self.copy = Some((map.clone(), update.clone()));
+        Some(update)
+    }
+
+    /// What brings a subscriber that has `has` (zero: nothing) to the present, or nearer; none if it is there.
     pub fn update_from(&mut self, has: TopologyVersion) -> Option<MapUpdate> {
         let map = self.map.as_ref()?;
         if has >= map.version() {
@@ -66,16 +157,12 @@ impl Feed {
         }
         // A version that was never seen here, because several entries were applied together, is served from
         // the one before it.
-        let at = self.past.partition_point(|past| past.version() <= has);
-        let base = at.checked_sub(1).and_then(|at| self.past.get(at)).filter(|_| has > TopologyVersion::ZERO);
-        let key = base.map_or((TopologyVersion::ZERO, true), |base| (base.version(), base.version() == has));
+        let Some(base) = self.base(has).filter(|_| has > TopologyVersion::ZERO) else { return self.whole() };
+        let key = (base.version(), base.version() == has);
         if let Some(ready) = self.ready.get(&key) {
             return Some(ready.clone());
         }
-        let update = match base {
-            Some(base) => MapUpdate::between(base, map, key.1),
-            None => MapUpdate::whole(map),
-        };
+        let update = MapUpdate::between(base, map, key.1);
         // Coding fails for nothing that a map can be; a subscriber without an answer asks again.
         let update = update.inspect_err(|error| tracing::error!(%error, "the topology cannot be coded")).ok()?;
         self.ready.insert(key, update.clone());
@@ -126,7 +213,7 @@ mod tests {
         for version in 8..300 {
             feed.publish(map(version));
         }
-        check(&mut feed, 3, "whole 299");
+        check(&mut feed, 3, "3-299");
         check(&mut feed, 290, "290-299");
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use pando_env::Env;
 use pando_root_state::{Command, NodeInfo, Outcome, Proposal, RequestId};
 use pando_topology::{ClusterId, ClusterMap, Node, NodeId, NodeKey, TopologyVersion};
-use pando_wire::messages::{Call, Contact, Reply};
-use pando_wire::{ConnConfig, Identity};
+use pando_wire::messages::{CALL, Call, Contact, Reply};
+use pando_wire::{Conn, ConnConfig, Identity};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -19,7 +19,8 @@ use crate::api::AgentConfig;
 use crate::event::{Change, Event};
 use crate::explain::is_repeated_refusal;
 use crate::group::Group;
-use crate::net::{self, Address, Events};
+use crate::driver::Driver;
+use crate::net::{self, Address, Events, LinkKind};
 use crate::node_state::random_u128;
 
 /// What clients hear when no majority of the roots answers.
@@ -193,12 +194,12 @@ impl Flow {
             };
             let wanted = hint.take().or(if foreign.is_none() { view.leader } else { None });
             let index = wanted.and_then(|id| roots.iter().position(|root| root.node == id));
-            turn += 1;
             let left = deadline.saturating_duration_since(Instant::now());
             let target = roots.get(index.unwrap_or(turn % roots.len().max(1)));
+            turn += 1;
             // Without a target: the map may name this node's roots any moment.
             if let Some(root) = target {
-                match self.ask(&view, root, call, left.min(Duration::from_secs(2))).await {
+                match self.ask(&view, root, call, left.min(Duration::from_secs(2)), foreign.is_none()).await {
                     Ok(Reply::NotLeader(leader)) => hint = leader.filter(|id| *id != root.node),
                     Ok(Reply::Refused(text)) => return Err(ProposeError::Refused(text)),
                     Ok(Reply::Busy(text)) if foreign.is_some() && is_certain => {
@@ -225,14 +226,27 @@ impl Flow {
         root: &Contact,
         call: &Call,
         deadline: Duration,
+        may_use_link: bool,
     ) -> Result<Reply, pando_wire::WireError> {
         if root.node == view.identity.node {
             // Bounded like a remote call: without a majority nothing would ever come back.
             let answer = tokio::time::timeout(deadline, self.answer_as_root(view, call)).await;
             return answer.map_err(|_| pando_wire::WireError::Timeout);
         }
+        // Another connection costs both sides more than most questions do.
+        if may_use_link && let Some(conn) = self.link_to(root.node).await {
+            return conn.call(CALL, call, deadline).await;
+        }
         let address = Address { host: root.host.clone(), port: root.cluster_port };
         net::call(&self.env, view.identity, &address, call, deadline, &self.conn_config).await
+    }
+
+    /// The connection to a root that the driver keeps, if it is up.
+    async fn link_to(&self, root: NodeId) -> Option<Conn> {
+        let (found, wait) = oneshot::channel();
+        let look = move |driver: &mut Driver| drop(found.send(driver.links.conn((LinkKind::Root, root)).cloned()));
+        self.events.send(Event::Look(Box::new(look))).ok()?;
+        wait.await.ok()?
     }
 
     /// What this node answers to a call for the leading root.

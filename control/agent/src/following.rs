@@ -13,6 +13,7 @@ use pando_wire::{Conn, MapUpdate};
 
 use crate::api::AgentConfig;
 use crate::driver::{Driver, heartbeat_ms};
+use crate::feed::calm_pause_ms;
 use crate::net::{self, Address, ConnId, LinkKey, LinkKind};
 use crate::node_state::NodeState;
 
@@ -189,10 +190,24 @@ impl Driver {
         self.choose_feeder();
     }
 
+    /// Every replica that could take over knows that its promise is needed, as far as this member of the shard can tell.
+    fn is_shard_told(&self, now: u64) -> bool {
+        let me = self.me();
+        let Some(shard) = self.map.shard_of(&me) else { return true };
+        if shard.replicas.is_empty() {
+            return true;
+        }
+        if shard.primary == me {
+            return self.node.lease.replicas_until_ms() > now;
+        }
+        let since = self.map.node(&me).map(|node| node.promotable_since).unwrap_or_default();
+        self.node.promise.told().is_some_and(|told| told.shard == shard.id && told.version >= since)
+    }
+
     /// One round of heartbeats to all roots and beats to all replicas.
     pub fn send_heartbeats(&mut self) {
         let now = self.env.clock.now_ms();
-        let is_eager = now < self.node.eager_until_ms;
+        let is_eager = now < self.node.eager_until_ms && !self.is_shard_told(now);
         self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms) / if is_eager { 8 } else { 1 };
         let seq = self.node.lease.next_seq(now);
         if self.node.active.is_some() {
@@ -411,7 +426,7 @@ impl Driver {
         self.update_lease();
         if ack.version > self.map.version() && root != self.me() && self.node.overdue.is_none() {
             // The feeder tells all nodes together, the more of them the later.
-            let patience_ms = 100 + (self.map.nodes().len() as u64 / 20).min(500);
+            let patience_ms = 100 + 2 * calm_pause_ms(self.map.nodes().len());
             self.node.overdue = Some((root, ack.version, self.env.clock.now_ms() + patience_ms));
         }
         if self.leader() != knew {

@@ -25,6 +25,8 @@ pub(crate) struct GroupConfig {
     pub env: Env,
     pub dir: PathBuf,
     pub identity: Identity,
+    /// The id of a member whose files do not exist yet, if it was announced.
+    pub new_voter: Option<u64>,
     pub lease_ms: u64,
     /// Where the present addresses of nodes are found.
     pub view: watch::Receiver<View>,
@@ -57,6 +59,7 @@ impl Group {
     pub async fn start(config: GroupConfig) -> Result<Self, GroupError> {
         let mut raft = RaftConfig::new(config.dir, config.identity);
         raft.loses_damaged_end = config.is_only_voter;
+        raft.new_voter = config.new_voter;
         raft.keyring = config.keyring;
         raft.snapshot_every_entries = config.snapshot_entries;
         raft.keep_entries = raft.keep_entries.min(config.snapshot_entries / 2);

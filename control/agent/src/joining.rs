@@ -21,7 +21,7 @@ use crate::api::Answer;
 use crate::event::Change;
 use crate::flow::{Flow, ProposeError, View, own_node};
 use crate::net::{self, Address};
-use crate::node_state::{JoinIntent, random_u128};
+use crate::node_state::{JoinIntent, next_incarnation, random_u128};
 
 /// How long `CLUSTER MEET` waits.
 const MEET_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,7 +122,13 @@ impl Flow {
         contacts: Vec<Contact>,
         deadline: Instant,
     ) -> Result<(), ProposeError> {
-        let intent = JoinIntent { cluster, contacts, request: random_u128(&self.env) };
+        let intent = JoinIntent {
+            cluster,
+            contacts,
+            request: random_u128(&self.env),
+            incarnation: next_incarnation(self.view().identity.incarnation, self.env.clock.unix_ms()),
+            voter: self.config.roles.root.then(|| self.env.rng.next_u64().max(1)),
+        };
         self.change(Change::BeginJoin(intent.clone())).await.map_err(ProposeError::Busy)?;
         match self.try_join(&intent, deadline).await {
             Err(ProposeError::Unknown) => {
@@ -151,8 +157,9 @@ impl Flow {
 
     async fn try_join(&self, intent: &JoinIntent, deadline: Instant) -> Result<(), ProposeError> {
         let view = self.view();
-        let node = own_node(&self.config, &view, None);
-        // Its member of the new root group is made after the join, and registered then.
+        let mut node = own_node(&self.config, &view, intent.voter);
+        // What it will be after the join. Until then nobody in that cluster asks for it.
+        node.incarnation = node.incarnation.max(intent.incarnation);
         let shard = node.is_data.then(|| match view.map.shard_of(&node.id) {
             Some(shard) => JoinShard { id: shard.id, epoch: shard.epoch, slots: shard.slots.clone() },
             None => {

@@ -136,7 +136,7 @@ impl Links {
 
     /// Whether messages can be sent over it now.
     pub fn is_up(&self, key: LinkKey) -> bool {
-        self.links.get(&key).is_some_and(|link| link.conn.as_ref().is_some_and(|conn| !conn.is_closed()))
+        self.conn(key).is_some()
     }
 
     /// Notes that something came; says whether the link is the present one of its key.
@@ -149,6 +149,11 @@ impl Links {
             }
             None => false,
         }
+    }
+
+    /// The connection of a link that is up.
+    pub fn conn(&self, key: LinkKey) -> Option<&Conn> {
+        self.links.get(&key).and_then(|link| link.conn.as_ref()).filter(|conn| !conn.is_closed())
     }
 
     /// Sends if the link is up.

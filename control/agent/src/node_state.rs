@@ -82,6 +82,12 @@ pub(crate) struct JoinIntent {
     pub contacts: Vec<Contact>,
     /// Makes the proposal idempotent.
     pub request: u128,
+    /// As which process this node goes on after the join; so it needs not register again.
+    #[serde(default)]
+    pub incarnation: Incarnation,
+    /// The id of its member of the other cluster's root group, for the same reason.
+    #[serde(default)]
+    pub voter: Option<u64>,
 }
 
 impl NodeState {
@@ -109,7 +115,7 @@ impl NodeState {
 
     /// Moves to the incarnation of a new process: later than any before, whatever the calendar says.
     pub fn begin_incarnation(&mut self, unix_ms: u64) {
-        self.incarnation = Incarnation((self.incarnation.0 + 1).max(unix_ms * 1_000_000));
+        self.incarnation = next_incarnation(self.incarnation, unix_ms);
     }
 
     fn encode(&self) -> io::Result<Vec<u8>> {
@@ -219,6 +225,11 @@ fn decode_map(bytes: &[u8], cluster: ClusterId) -> Option<ClusterMap> {
     let to = TopologyVersion(u64::from_le_bytes(*version));
     let update = MapUpdate { from: None, is_exact: true, to, body: body.to_vec().into() };
     update.apply(&ClusterMap::empty(cluster)).ok()
+}
+
+/// One that is later than this one.
+pub(crate) fn next_incarnation(last: Incarnation, unix_ms: u64) -> Incarnation {
+    Incarnation((last.0 + 1).max(unix_ms * 1_000_000))
 }
 
 /// 20 random bytes as a node id.

@@ -34,7 +34,7 @@ impl Driver {
             }
             Err(error) if error.is_damage && self.can_be_replaced_as_root() => {
                 self.put_files_aside(&error).await?;
-                self.start_group(false).await
+                self.start_group(false, None).await
             }
             Err(error) => Err(error.text),
         }
@@ -100,7 +100,7 @@ impl Driver {
         if error.is_damage && self.can_be_replaced_as_root() {
             match self.put_files_aside(&error).await {
                 // The node tells the others of the voter that its new files name.
-                Ok(()) => drop(tokio::spawn(self.flow().register())),
+                Ok(()) => drop(tokio::spawn(self.flow().register(crate::change::MAP_SOON))),
                 Err(text) => tracing::warn!(text, "not put aside yet"),
             }
         } else {

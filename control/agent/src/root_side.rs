@@ -17,7 +17,7 @@ use crate::api::AgentConfig;
 use crate::driver::Driver;
 use crate::event::Event;
 use crate::explain::Telling;
-use crate::feed::{Feed, News};
+use crate::feed::{Feed, News, calm_pause_ms};
 use crate::group::Group;
 use crate::net::{self, ConnId};
 use crate::reporting::{Reporting, fresh_ms};
@@ -37,9 +37,14 @@ pub(crate) struct RootSide {
     subscribers: BTreeMap<ConnId, Subscriber>,
     /// The connections on which each node subscribes.
     subscribed: BTreeMap<NodeId, BTreeSet<ConnId>>,
-    /// When all subscribers were last told, and whether some have not been told of the present version.
+    /// When all subscribers were last told, and whether some have not been told of the present version, or of
+    /// anything that they should hear soon.
     told_ms: u64,
     is_untold: bool,
+    is_pressing: bool,
+    /// Those whom changes concern that concern nobody else, and when they are told together.
+    concerned: BTreeSet<NodeId>,
+    concerned_due_ms: u64,
     /// Who is being sent a whole map, since when, and who waits for one.
     copying: BTreeMap<ConnId, u64>,
     queued: VecDeque<ConnId>,
@@ -76,6 +81,10 @@ const PUSH_US_EACH: u64 = 40;
 const PUSH_MIN_MS: u64 = 5;
 const PUSH_MAX_MS: u64 = 500;
 
+/// So many microseconds for each subscriber those wait for each other whom calm changes concern: for each that is
+/// told alone the changes since all were told have to be coded again.
+const CONCERNED_US_EACH: u64 = 10;
+
 /// So many whole maps are on their way at a time, and none of them counts for longer than that.
 const COPIES_MAX: usize = 16;
 const COPY_MS: u64 = 2_000;
@@ -83,7 +92,10 @@ const COPY_MS: u64 = 2_000;
 impl RootSide {
     /// When the subscribers are to be told of what they have not been told.
     fn push_due_ms(&self) -> Option<u64> {
-        let pause_ms = (self.subscribers.len() as u64 * PUSH_US_EACH / 1000).clamp(PUSH_MIN_MS, PUSH_MAX_MS);
+        let pause_ms = match self.is_pressing {
+            true => (self.subscribers.len() as u64 * PUSH_US_EACH / 1000).clamp(PUSH_MIN_MS, PUSH_MAX_MS),
+            false => calm_pause_ms(self.feed.nodes()),
+        };
         self.is_untold.then_some(self.told_ms + pause_ms)
     }
 
@@ -91,7 +103,8 @@ impl RootSide {
     pub fn due_ms(&self) -> Option<u64> {
         let waiting = self.waiting_due.first().map(|(due_ms, _)| *due_ms);
         let copy = self.copying.values().min().filter(|_| !self.queued.is_empty()).map(|since_ms| since_ms + COPY_MS);
-        self.push_due_ms().into_iter().chain(waiting).chain(copy).min()
+        let concerned = (!self.concerned.is_empty()).then_some(self.concerned_due_ms);
+        self.push_due_ms().into_iter().chain(waiting).chain(copy).chain(concerned).min()
     }
 
     /// `is_new`: see `Driver::start_group`. `note`: what the process (or member) before this one has left.
@@ -121,6 +134,9 @@ impl RootSide {
             subscribed: BTreeMap::new(),
             told_ms: 0,
             is_untold: false,
+            is_pressing: false,
+            concerned: BTreeSet::new(),
+            concerned_due_ms: 0,
             copying: BTreeMap::new(),
             queued: VecDeque::new(),
             waiting: BTreeMap::new(),
@@ -269,18 +285,20 @@ impl Driver {
     fn publish(&mut self, map: &std::sync::Arc<ClusterMap>) {
         let now = self.env.clock.now_ms();
         let Some(root) = &mut self.root else { return };
-        let (changes, is_about_roots) = match root.feed.publish(map.clone()) {
+        let (changes, is_about_roots, is_calm) = match root.feed.publish(map.clone()) {
             News::Nothing => return,
             News::Everything => {
                 root.ledger.on_map(now, map);
                 root.is_untold = true;
+                root.is_pressing = true;
                 root.reporting.look_at_all();
                 return self.answer_all_waiting();
             }
-            News::Changes(changes, is_about_roots) => (changes, is_about_roots),
+            News::Changes { changes, is_about_roots, is_calm } => (changes, is_about_roots, is_calm),
         };
         root.ledger.on_changes(now, &changes);
         root.is_untold = true;
+        root.is_pressing |= !is_calm;
         let mut concerned = BTreeSet::new();
         for change in &changes {
             match change {
@@ -302,10 +320,12 @@ impl Driver {
         }
         // Everybody hears of it in a moment if it is everybody's turn.
         if root.push_due_ms().is_some_and(|due_ms| due_ms > now) {
-            let conns = concerned.iter().filter_map(|id| root.subscribed.get(id)).flatten().copied();
-            let conns: Vec<ConnId> = conns.collect();
-            for id in conns {
-                root.push(now, id, &mut self.counters);
+            if root.concerned.is_empty() {
+                root.concerned_due_ms = now + root.subscribers.len() as u64 * CONCERNED_US_EACH / 1000;
+            }
+            root.concerned.extend(concerned.iter().filter(|id| root.subscribed.contains_key(*id)));
+            if !is_calm || root.concerned_due_ms <= now {
+                root.push_concerned(now, &mut self.counters);
             }
         }
         for change in &changes {
@@ -346,11 +366,17 @@ impl Driver {
         let Some(root) = &mut self.root else { return };
         if root.push_due_ms().is_some_and(|due_ms| due_ms <= now) {
             root.is_untold = false;
+            root.is_pressing = false;
             root.told_ms = now;
+            root.concerned.clear();
+            root.feed.note_told();
             let conns: Vec<ConnId> = root.subscribers.keys().copied().collect();
             for id in conns {
                 root.push(now, id, &mut self.counters);
             }
+        }
+        if !root.concerned.is_empty() && root.concerned_due_ms <= now {
+            root.push_concerned(now, &mut self.counters);
         }
         root.push_queued(now, &mut self.counters);
         let due = root.waiting_due.range(..=(now, NodeId::from_bytes([0xff; 20]))).map(|(_, node)| *node);
@@ -412,6 +438,16 @@ impl RootSide {
         }
     }
 
+    /// Tells those whom the last changes concern.
+    fn push_concerned(&mut self, now: u64, counters: &mut crate::counters::Counters) {
+        let nodes = std::mem::take(&mut self.concerned);
+        let conns = nodes.iter().filter_map(|id| self.subscribed.get(id)).flatten().copied();
+        let conns: Vec<ConnId> = conns.collect();
+        for id in conns {
+            self.push(now, id, counters);
+        }
+    }
+
     /// Sends whole maps to those who wait for one, as far as there is room.
     fn push_queued(&mut self, now: u64, counters: &mut crate::counters::Counters) {
         if self.queued.is_empty() {
@@ -428,6 +464,10 @@ impl RootSide {
     /// Brings one subscriber up to date; one whose queue is full asks again when it reconnects.
     fn push(&mut self, now: u64, id: ConnId, counters: &mut crate::counters::Counters) {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
+        if self.copying.contains_key(&id) {
+            // It asks for what came since when it has the copy.
+            return;
+        }
         let Some(update) = self.feed.update_from(subscriber.has) else { return };
         let to = update.to;
         if update.from.is_none() {

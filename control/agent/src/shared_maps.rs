@@ -2,16 +2,22 @@
 //! Decoded maps, for agents that share a process: a machine that simulates thousands of nodes has no memory for as
 //! many copies. A server's one agent has no use for it, and the default shares nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pando_topology::{ClusterId, ClusterMap, TopologyVersion};
 use pando_wire::{MapUpdate, WireError};
 
-type Known = BTreeMap<(ClusterId, TopologyVersion), Weak<ClusterMap>>;
+#[derive(Debug, Default)]
+struct Known {
+    maps: BTreeMap<(ClusterId, TopologyVersion), Weak<ClusterMap>>,
+    /// Whole copies that came last: agents that join go on from them at once, and nobody else may have them.
+    copies: VecDeque<Arc<ClusterMap>>,
+}
 
 /// So many versions are remembered before those that nobody holds are dropped.
 const KNOWN_MAX: usize = 256;
+const COPIES_MAX: usize = 8;
 
 /// See the head of this file. Clones share.
 #[derive(Clone, Debug, Default)]
@@ -32,13 +38,19 @@ impl SharedMaps {
         let Some(known) = &self.0 else { return update.apply(base).map(Arc::new) };
         let key = (base.cluster_id(), update.to);
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(map) = known.get(&key).and_then(Weak::upgrade) {
+        if let Some(map) = known.maps.get(&key).and_then(Weak::upgrade) {
             return Ok(map);
         }
         let map = Arc::new(update.apply(base)?);
-        known.insert(key, Arc::downgrade(&map));
-        if known.len() > KNOWN_MAX {
-            known.retain(|_, map| map.strong_count() > 0);
+        known.maps.insert(key, Arc::downgrade(&map));
+        if update.from.is_none() {
+            known.copies.push_back(map.clone());
+            if known.copies.len() > COPIES_MAX {
+                known.copies.pop_front();
+            }
+        }
+        if known.maps.len() > KNOWN_MAX {
+            known.maps.retain(|_, map| map.strong_count() > 0);
         }
         Ok(map)
     }

@@ -270,7 +270,7 @@ impl PrimaryLease {
     pub fn poll(&mut self, now_ms: u64, own: &ReplicaPromise) -> Lease {
         let roots_until_ms = self.roots_until();
         let durable = self.durable;
-        let replicas_until_ms = self.replicas_until();
+        let replicas_until_ms = self.replicas_until_ms();
         let Some(reign) = &mut self.reign else { return Lease::default() };
         if !reign.active && roots_until_ms > now_ms && own.blocked_until_ms() <= now_ms && durable >= reign.claim.reign
         {
@@ -302,8 +302,8 @@ impl PrimaryLease {
         times.into_iter().find(|t| *t > 0 && self.roots.is_quorum(|id| until(id) >= *t)).unwrap_or(0)
     }
 
-    /// The latest time to which every needed replica has promised.
-    fn replicas_until(&self) -> u64 {
+    /// The latest time to which every needed replica has promised; 0 without a reign.
+    pub fn replicas_until_ms(&self) -> u64 {
         let Some(reign) = &self.reign else { return 0 };
         let until = |id: &NodeId| self.replica_promises.get(id).copied().unwrap_or(0);
         reign.needed.iter().map(until).min().unwrap_or(UNLIMITED)

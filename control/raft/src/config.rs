@@ -8,7 +8,7 @@ use std::time::Duration;
 use pando_topology::NodeId;
 use pando_wire::{Identity, Keyring};
 
-use crate::StartError;
+use crate::{StartError, VoterId};
 
 /// Finds the present address of a node: the agent knows of moves before the membership does.
 pub type Resolver = Arc<dyn Fn(&NodeId) -> Option<(String, u16)> + Send + Sync>;
@@ -20,6 +20,8 @@ pub struct RaftConfig {
     pub dir: PathBuf,
     /// This process: cluster, node, incarnation.
     pub identity: Identity,
+    /// The id of this member if its log is a new one; a random one otherwise.
+    pub new_voter: Option<VoterId>,
     /// Proves who this process is to the other roots.
     pub keyring: Option<Keyring>,
     /// No other root has this one's log: start even if the end of it is damaged, and lose that.
@@ -58,6 +60,7 @@ impl RaftConfig {
         RaftConfig {
             dir,
             identity,
+            new_voter: None,
             keyring: None,
             loses_damaged_end: false,
             resolver: None,

@@ -48,7 +48,7 @@ struct Shared {
 }
 
 impl Log {
-    /// Opens the log in `dir`, or makes one with a new voter id. An existing file is written anew, so
+    /// Opens the log in `dir`, or makes one with a new voter id (`new_voter`, or a random one). An existing file is written anew, so
     /// that what this process builds on is on the disk even if a sync of an earlier one has failed.
     ///
     /// A torn last batch is cut: nobody was told that it is durable. One that is there and damaged may have
@@ -62,12 +62,13 @@ impl Log {
         cluster: ClusterId,
         limits: Limits,
         loses_damaged_end: bool,
+        new_voter: Option<VoterId>,
     ) -> io::Result<Log> {
         let path = dir.join(LOG_FILE);
         env.disk.create_dir(dir).await?;
         let bytes = match env.disk.read(&path).await {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => create(env, &path, cluster).await?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => create(env, &path, cluster, new_voter).await?,
             Err(e) => return Err(e),
         };
         let mut parsed = record::parse(&bytes)?;
@@ -173,9 +174,9 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-async fn create(env: &Env, path: &Path, cluster: ClusterId) -> io::Result<Vec<u8>> {
+async fn create(env: &Env, path: &Path, cluster: ClusterId, voter: Option<VoterId>) -> io::Result<Vec<u8>> {
     // Zero would read as "no voter".
-    let voter = env.rng.next_u64().max(1);
+    let voter = voter.unwrap_or_else(|| env.rng.next_u64()).max(1);
     let state = LogState { owner: Some(Owner { cluster, voter }), ..LogState::default() };
     let bytes = record::put_all(&state)?;
     env.disk.replace(path, bytes.clone()).await?;

@@ -152,7 +152,8 @@ impl Conn {
     }
 
     /// Takes an accepted stream: waits for the hello, lets `admit` judge it and choose the
-    /// handler (`None` refuses), then answers with our hello and waits for the proof of theirs.
+    /// handler (`None` refuses), then answers with our hello and waits for the proof of theirs. A probe has its answer
+    /// then and is [`WireError::Closed`].
     pub async fn accept(
         env: &Env,
         stream: BoxStream,
@@ -171,6 +172,9 @@ impl Conn {
         let Some(handler) = handler else {
             return Err(WireError::WrongPeer(peer.node.to_string()));
         };
+        if peer.purpose == Purpose::Probe {
+            return Err(WireError::Closed);
+        }
         Ok(Conn::run(reader, writer, local, peer, config, handler))
     }
 

@@ -7,6 +7,7 @@
 //!                                          ◄──    HELLO  who, accepted, a fresh number, proof over the first
 //!   PROOF  over the second number          ──►    from here on frames are handled
 //! ```
+//! A probe ends with the answer: what it wants to know is in it.
 
 use pando_env::Rng;
 use pando_topology::{ClusterId, Incarnation, NodeId};
@@ -33,7 +34,7 @@ pub enum Purpose {
     Call,
     /// Frames of control/raft.
     Raft,
-    /// Is somebody there, and which incarnation?
+    /// Is somebody there, and which incarnation? The connection ends with the answer.
     Probe,
 }
 
@@ -92,7 +93,8 @@ impl Greeting<'_> {
         if !is_proven(self.keyring, Side::Accepting, &peer, &self.local.node, &self.nonce, &peer.proof) {
             return Err(WireError::Impostor(peer.node.to_string()));
         }
-        if peer.accepted {
+        // Who probes only listens: nothing that it says is handled.
+        if peer.accepted && purpose != Purpose::Probe {
             let proof = prove(self.keyring, Side::Connecting, &hello, &peer.node, &peer.nonce);
             self.write(writer, kinds::PROOF, peer.node, &proof).await?;
         }
@@ -110,7 +112,7 @@ impl Greeting<'_> {
         let mut hello = self.hello(peer.purpose, "", accepted);
         hello.proof = prove(self.keyring, Side::Accepting, &hello, &peer.node, &peer.nonce);
         self.write(writer, kinds::HELLO, peer.node, &hello).await?;
-        if !accepted {
+        if !accepted || peer.purpose == Purpose::Probe {
             return Ok(());
         }
         let frame = reader.next().await?.ok_or(WireError::Closed)?;

@@ -36,7 +36,7 @@ fn path() -> PathBuf {
 }
 
 async fn open(disk: &SimDisk) -> std::io::Result<Log> {
-    Log::open(&env(disk), Path::new("/roots"), cluster_id(), LIMITS, false).await
+    Log::open(&env(disk), Path::new("/roots"), cluster_id(), LIMITS, false, None).await
 }
 
 struct Builder;
@@ -169,7 +169,7 @@ async fn a_torn_end_is_cut_and_damage_before_it_is_fatal() {
     damaged[file.len() - 20] ^= 0x20;
     disk.overwrite(&path(), damaged.clone());
     assert_eq!(open(&disk).await.err().map(|error| error.kind()), Some(std::io::ErrorKind::InvalidData));
-    Log::open(&env(&disk), Path::new("/roots"), cluster_id(), LIMITS, true).await.unwrap();
+    Log::open(&env(&disk), Path::new("/roots"), cluster_id(), LIMITS, true, None).await.unwrap();
     // A whole page of zeros in the middle.
     let mut damaged = file.clone();
     damaged[300..500].fill(0);
@@ -183,7 +183,7 @@ async fn a_torn_end_is_cut_and_damage_before_it_is_fatal() {
     assert_eq!(record::parse(&disk.read(&path()).await.unwrap()).unwrap().end, record::End::Whole);
     // The file of another cluster is not ours.
     let other = pando_topology::ClusterId::from_bytes([9; 20]);
-    assert!(Log::open(&env(&disk), Path::new("/roots"), other, LIMITS, false).await.is_err());
+    assert!(Log::open(&env(&disk), Path::new("/roots"), other, LIMITS, false, None).await.is_err());
 }
 
 #[tokio::test]
