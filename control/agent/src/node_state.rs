@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! "pando-node-state 1\n"   then MessagePack of NodeState, then its CRC-32 (4 bytes, little-endian)
-//! <state file>.map          "pando-node-map 1\n", cluster (20 bytes), version (8), the coded map, CRC-32
+//! <state file>.map          "pando-node-map 2\n", cluster (20 bytes), version (8), the coded map, CRC-32
 //! ```
 //!
 //! The incarnation, the cluster, a join under way and the reign of the own shard matter for safety: they
@@ -27,7 +27,7 @@ use crate::api::AgentConfig;
 pub(crate) const NO_CLUSTER: ClusterId = ClusterId::from_bytes([0; 20]);
 
 const HEAD: &[u8] = b"pando-node-state 1\n";
-const MAP_HEAD: &[u8] = b"pando-node-map 1\n";
+const MAP_HEAD: &[u8] = b"pando-node-map 2\n";
 
 /// What survives a restart of the node.
 #[derive(Clone, Serialize, Deserialize)]

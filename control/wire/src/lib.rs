@@ -13,6 +13,7 @@ mod frame;
 mod hello;
 pub mod messages;
 mod topology;
+mod whole;
 
 pub use conn::{Conn, ConnConfig, Handler, Identity, NoHandler};
 pub use credential::{Credential, KeyOf, Keyring};

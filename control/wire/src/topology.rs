@@ -4,7 +4,7 @@
 //! order of the earlier map; whatever is not usual is sent whole.
 //!
 //! ```text
-//!   whole    MessagePack of (cluster, version, epoch, [node], [shard], roots), without names
+//!   whole    see `whole`
 //!   update   one byte what the change is, then its fields: varints, ids (20 bytes), or length and MessagePack
 //! ```
 
@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pando_topology::{
-    Change, ClusterId, ClusterMap, Delta, MapParts, Node, NodeId, RootSet, Shard, ShardId, Slot, SlotRange, SlotSet,
-    TopologyVersion,
+    Change, ClusterMap, Delta, Node, NodeId, Shard, ShardId, TopologyVersion,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::WireError;
+use crate::whole::{self, Cursor};
 
 /// Root to node: the topology, encoded once for all who get it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,8 +51,6 @@ mod kind {
     pub const SHARD_SLOTS: u8 = 10;
 }
 
-type Whole = (ClusterId, TopologyVersion, u64, Vec<Arc<Node>>, Vec<Arc<Shard>>, RootSet);
-
 fn pack<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
     rmp_serde::to_vec(value).map_err(|error| WireError::Body(error.to_string()))
 }
@@ -68,16 +66,7 @@ fn bad(what: &'static str) -> WireError {
 impl MapUpdate {
     /// A whole map.
     pub fn whole(map: &ClusterMap) -> Result<MapUpdate, WireError> {
-        let parts = map.parts();
-        let whole: Whole = (
-            parts.cluster_id,
-            parts.version,
-            parts.current_epoch,
-            parts.nodes.values().cloned().collect(),
-            parts.shards.values().cloned().collect(),
-            parts.roots.clone(),
-        );
-        Ok(MapUpdate { from: None, is_exact: true, to: map.version(), body: Bytes::from(pack(&whole)?) })
+        Ok(MapUpdate { from: None, is_exact: true, to: map.version(), body: Bytes::from(whole::encode(map)?) })
     }
 
     /// What leads from `base` to `map`. `is_exact`: for a receiver that has `base` itself; else for one that has
@@ -105,21 +94,18 @@ impl MapUpdate {
     /// The map to which it leads from `base`.
     pub fn apply(&self, base: &ClusterMap) -> Result<ClusterMap, WireError> {
         let Some(from) = self.from else {
-            let (cluster_id, version, current_epoch, nodes, shards, roots) = unpack::<Whole>(&self.body)?;
-            if (cluster_id, version) != (base.cluster_id(), self.to) {
+            let parts = whole::decode(&self.body)?;
+            if (parts.cluster_id, parts.version) != (base.cluster_id(), self.to) {
                 return Err(bad("the map of another cluster or version"));
             }
-            let nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
-            let shards = shards.into_iter().map(|shard| (shard.id, shard)).collect();
-            let parts = MapParts { cluster_id, version, current_epoch, nodes, shards, roots };
             return ClusterMap::new(parts).map_err(|error| WireError::Body(error.to_string()));
         };
         if !self.fits(base) {
             return Err(bad("an update of another map"));
         }
-        let mut reader = Reader { bytes: &self.body, base, is_exact: self.is_exact, to: self.to, node: 0, shard: 0 };
+        let mut reader = Reader { cursor: Cursor { bytes: &self.body }, base, is_exact: self.is_exact, to: self.to, node: 0, shard: 0 };
         let mut changes = Vec::new();
-        while !reader.bytes.is_empty() {
+        while !reader.cursor.bytes.is_empty() {
             changes.push(reader.change()?);
         }
         let mut map = base.clone();
@@ -167,12 +153,8 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.bytes.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.bytes.push(number as u8);
+    fn number(&mut self, number: u64) {
+        whole::put_number(&mut self.bytes, number);
     }
 
     fn whole<T: Serialize>(&mut self, kind: u8, value: &T) -> Result<(), WireError> {
@@ -269,13 +251,7 @@ impl Writer<'_> {
                 Box::new(move |writer| {
                     writer.bytes.push(kind::SHARD_SLOTS);
                     writer.shard_number(index);
-                    writer.number(slots.ranges().len() as u64);
-                    let mut next = 0;
-                    for range in slots.ranges() {
-                        writer.number((range.first.index() - next) as u64);
-                        writer.number(range.len() as u64);
-                        next = range.last.index() + 1;
-                    }
+                    whole::put_slots(&mut writer.bytes, &slots);
                 })
             });
         }
@@ -294,7 +270,7 @@ impl Writer<'_> {
 }
 
 struct Reader<'a> {
-    bytes: &'a [u8],
+    cursor: Cursor<'a>,
     base: &'a ClusterMap,
     is_exact: bool,
     to: TopologyVersion,
@@ -303,43 +279,13 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
-        let (taken, rest) = self.bytes.split_at_checked(count).ok_or(bad("a cut update"))?;
-        self.bytes = rest;
-        Ok(taken)
-    }
-
-    fn byte(&mut self) -> Result<u8, WireError> {
-        Ok(self.take(1)?[0])
-    }
-
-    fn id(&mut self) -> Result<[u8; 20], WireError> {
-        self.take(20)?.try_into().map_err(|_| bad("a cut id"))
-    }
-
-    fn number(&mut self) -> Result<u64, WireError> {
-        let mut number = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(bad("a long number"))
-    }
-
-    fn small(&mut self) -> Result<usize, WireError> {
-        usize::try_from(self.number()?).ok().filter(|n| *n <= 1 << 24).ok_or(bad("a large number"))
-    }
-
     fn whole<T: DeserializeOwned>(&mut self) -> Result<T, WireError> {
-        let count = self.small()?;
-        unpack(self.take(count)?)
+        let count = self.cursor.small()?;
+        unpack(self.cursor.take(count)?)
     }
 
     fn step(&mut self, before: usize) -> Result<usize, WireError> {
-        let number = self.number()?;
+        let number = self.cursor.number()?;
         let step = (number >> 1) as i64 ^ -((number & 1) as i64);
         before.checked_add_signed(step as isize).ok_or(bad("a number below zero"))
     }
@@ -355,15 +301,15 @@ impl<'a> Reader<'a> {
     }
 
     fn change(&mut self) -> Result<Change, WireError> {
-        let kind = self.byte()?;
+        let kind = self.cursor.byte()?;
         if kind >= kind::NODE_VERDICT && !self.is_exact {
             return Err(bad("numbers in an update of several maps"));
         }
         Ok(match kind {
             kind::NODE => Change::NodeUpsert(Arc::new(self.whole()?)),
-            kind::NODE_GONE => Change::NodeRemove(NodeId::from_bytes(self.id()?)),
+            kind::NODE_GONE => Change::NodeRemove(NodeId::from_bytes(self.cursor.array()?)),
             kind::SHARD => Change::ShardUpsert(Arc::new(self.whole()?)),
-            kind::SHARD_GONE => Change::ShardRemove(ShardId::from_bytes(self.id()?)),
+            kind::SHARD_GONE => Change::ShardRemove(ShardId::from_bytes(self.cursor.array()?)),
             kind::META => {
                 let (cluster_id, current_epoch, roots) = self.whole()?;
                 if cluster_id != self.base.cluster_id() {
@@ -373,7 +319,7 @@ impl<'a> Reader<'a> {
             }
             kind::NODE_VERDICT => {
                 let node = self.a_node()?;
-                Change::NodeUpsert(Arc::new(with_verdict(node, self.to, self.byte()?)))
+                Change::NodeUpsert(Arc::new(with_verdict(node, self.to, self.cursor.byte()?)))
             }
             kind::NODE_MOVED => {
                 let node = self.a_node()?;
@@ -382,28 +328,21 @@ impl<'a> Reader<'a> {
             }
             kind::SHARD_PROMOTED => {
                 let shard = self.a_shard()?;
-                let (place, grown) = (self.small()?, self.number()?);
+                let (place, grown) = (self.cursor.small()?, self.cursor.number()?);
                 let shard = promoted(self.base, shard, self.to, place, grown).ok_or(bad("no such replica"))?;
                 Change::ShardUpsert(Arc::new(shard))
             }
             kind::SHARD_GREW => {
                 let mut shard = Shard::clone(self.a_shard()?);
                 // Each takes a byte at least, so a lie about their number ends with the bytes.
-                for _ in 0..self.small()? {
+                for _ in 0..self.cursor.small()? {
                     shard.replicas.push(self.a_node()?.id);
                 }
                 Change::ShardUpsert(Arc::new(shard))
             }
             kind::SHARD_SLOTS => {
                 let shard = Shard::clone(self.a_shard()?);
-                let mut slots = SlotSet::new();
-                let mut next = 0;
-                for _ in 0..self.small()? {
-                    let first = next + self.small()?;
-                    next = first + self.small()?.max(1);
-                    let slot = |index: usize| u16::try_from(index).ok().and_then(Slot::new).ok_or(bad("no slot"));
-                    slots.insert_range(SlotRange { first: slot(first)?, last: slot(next - 1)? });
-                }
+                let slots = self.cursor.slots()?;
                 Change::ShardUpsert(Arc::new(Shard { slots, ..shard }))
             }
             _ => return Err(bad("an unknown change")),
@@ -414,7 +353,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pando_topology::Incarnation;
+    use pando_topology::{ClusterId, Incarnation, MapParts, Slot};
     use proptest::prelude::*;
 
     fn id(n: u16) -> NodeId {
