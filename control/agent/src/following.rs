@@ -286,9 +286,10 @@ impl Driver {
             self.update_lease();
         }
         if now >= self.node.next_beat_ms {
+            let late_ms = now - self.node.next_beat_ms;
             self.send_heartbeats();
             self.update_lease();
-            self.links.reset_silent((self.config.lease_ms / 2).max(500));
+            self.links.reset_silent((self.config.lease_ms / 2).max(500), late_ms);
             if !self.has_quorum() {
                 self.info.set_reason(self.quorum_reason());
             }

@@ -26,7 +26,7 @@ use crate::node_state::{JoinIntent, next_incarnation, random_u128};
 /// How long `CLUSTER MEET` waits.
 const MEET_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one question to a stranger may take.
-const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Flow {
     /// `CLUSTER MEET`: brings the two islands together and waits until this node knows the result.

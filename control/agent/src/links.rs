@@ -16,6 +16,9 @@ use crate::net::{self, Address, Events, LinkKey, LinkKind};
 /// Messages that wait for a link of kind `Publish` to come up.
 const WAITING_MAX: usize = 128;
 
+/// A link that follows silent ones is given so many times the usual time more.
+const RESETS_MAX: u32 = 1;
+
 struct Link {
     generation: u64,
     address: Address,
@@ -25,6 +28,9 @@ struct Link {
     created_unix_ms: u64,
     /// When something was last received or the link came up.
     heard_ms: u64,
+    /// When it came up, and how often it was closed for its silence since it last worked for a while.
+    up_ms: u64,
+    resets: u32,
 }
 
 impl Drop for Link {
@@ -85,6 +91,8 @@ impl Links {
                 waiting: VecDeque::new(),
                 created_unix_ms: self.env.clock.unix_ms(),
                 heard_ms: self.env.clock.now_ms(),
+                up_ms: 0,
+                resets: 0,
             },
         );
     }
@@ -101,7 +109,7 @@ impl Links {
             conn.close();
             return false;
         };
-        link.heard_ms = now;
+        (link.heard_ms, link.up_ms) = (now, now);
         for message in link.waiting.drain(..) {
             counters.sent(&message);
             if net::send(&conn, &message).is_err() {
@@ -183,15 +191,22 @@ impl Links {
     }
 
     /// Closes links on which heartbeats go out but nothing has come back for so long. A connection
-    /// whose packets vanish looks open for ever; its task makes a new one.
-    pub fn reset_silent(&mut self, silent_ms: u64) {
+    /// whose packets vanish looks open for ever; its task makes a new one. After such an end the next one is given
+    /// more time: a peer that is too busy to answer gets busier with each connection. `late_ms`: this process has not
+    /// looked for so long, and what has come meanwhile may still be unread.
+    pub fn reset_silent(&mut self, silent_ms: u64, late_ms: u64) {
         let now = self.env.clock.now_ms();
         // There may be thousands of links for published messages; they come last.
         let published = (LinkKind::Publish, NodeId::from_bytes([0; 20]));
         for (_, link) in self.links.range_mut(..published) {
-            if now.saturating_sub(link.heard_ms) > silent_ms
+            if link.resets > 0 && link.heard_ms > link.up_ms + u64::from(RESETS_MAX) * 2 * silent_ms {
+                link.resets = 0;
+            }
+            let patience_ms = silent_ms * u64::from(1 + link.resets) + 2 * late_ms;
+            if now.saturating_sub(link.heard_ms) > patience_ms
                 && let Some(conn) = link.conn.take()
             {
+                link.resets = (link.resets + 1).min(RESETS_MAX);
                 conn.close();
             }
         }

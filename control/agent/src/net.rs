@@ -53,7 +53,8 @@ const RECONNECT_MAX: Duration = Duration::from_millis(250);
 /// Limits of all the agent's connections.
 pub(crate) fn conn_config(lease_ms: u64, keyring: Keyring) -> ConnConfig {
     let connect_timeout = Duration::from_millis((lease_ms / 4).clamp(100, 1000));
-    ConnConfig { connect_timeout, keyring: Some(keyring), ..ConnConfig::default() }
+    let hello_timeout = connect_timeout * 3;
+    ConnConfig { connect_timeout, hello_timeout, keyring: Some(keyring), ..ConnConfig::default() }
 }
 
 struct LinkHandler {
@@ -125,7 +126,8 @@ impl Line {
         limit: Duration,
         config: &ConnConfig,
     ) -> Result<Line, WireError> {
-        let config = ConnConfig { connect_timeout: limit.min(Duration::from_secs(1)), ..config.clone() };
+        let connect_timeout = limit.min(Duration::from_secs(1));
+        let config = ConnConfig { connect_timeout, hello_timeout: limit, ..config.clone() };
         let handler = Arc::new(NoHandler);
         let conn = Conn::connect(env, &to.host, to.port, identity, Purpose::Call, None, &config, handler).await?;
         Ok(Line { conn })

@@ -46,8 +46,11 @@ pub struct Identity {
 /// Limits of a connection.
 #[derive(Clone, Debug)]
 pub struct ConnConfig {
-    /// For connecting and for the hello, each.
+    /// For connecting.
     pub connect_timeout: Duration,
+    /// For the hello. It may be longer: who has accepted the connection is there, but perhaps busy, and asking it again
+    /// would make it busier.
+    pub hello_timeout: Duration,
     /// Frames that may wait for the writer.
     pub queue_frames_max: usize,
     /// Longest body accepted.
@@ -60,6 +63,7 @@ impl Default for ConnConfig {
     fn default() -> ConnConfig {
         ConnConfig {
             connect_timeout: Duration::from_secs(2),
+            hello_timeout: Duration::from_secs(2),
             queue_frames_max: 1024,
             body_bytes_max: BODY_BYTES_MAX,
             keyring: None,
@@ -139,7 +143,7 @@ impl Conn {
         let (mut reader, mut writer) = split(stream);
         let greeting = Greeting { local, keyring: config.keyring.as_ref(), nonce: fresh(&*env.rng) };
         let talk = greeting.connect(&mut reader, &mut writer, expect, purpose, host);
-        let peer = timeout(config.connect_timeout, talk).await.map_err(|_| WireError::Timeout)??;
+        let peer = timeout(config.hello_timeout, talk).await.map_err(|_| WireError::Timeout)??;
         if !peer.accepted {
             return Err(WireError::WrongPeer(format!("refused by {}", peer.node)));
         }
@@ -163,12 +167,12 @@ impl Conn {
     ) -> Result<Conn, WireError> {
         let _ = stream.set_nodelay(true);
         let (mut reader, mut writer) = split(stream);
-        let peer = timeout(config.connect_timeout, hear_hello(&mut reader)).await.map_err(|_| WireError::Timeout)??;
+        let peer = timeout(config.hello_timeout, hear_hello(&mut reader)).await.map_err(|_| WireError::Timeout)??;
         let handler = admit(&peer);
         let accepted = handler.is_some();
         let greeting = Greeting { local, keyring: config.keyring.as_ref(), nonce: fresh(&*env.rng) };
         let answer = greeting.answer(&mut reader, &mut writer, &peer, accepted);
-        timeout(config.connect_timeout, answer).await.map_err(|_| WireError::Timeout)??;
+        timeout(config.hello_timeout, answer).await.map_err(|_| WireError::Timeout)??;
         let Some(handler) = handler else {
             return Err(WireError::WrongPeer(peer.node.to_string()));
         };
