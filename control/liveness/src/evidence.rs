@@ -40,7 +40,6 @@ struct Report {
     incarnation: Incarnation,
     version: TopologyVersion,
     seq: u64,
-    nodes: BTreeMap<NodeId, Said>,
 }
 
 /// What a root said about a node when it last reported it.
@@ -65,6 +64,8 @@ pub struct Seen {
 pub struct Evidence {
     fresh_ms: u64,
     reports: BTreeMap<NodeId, Report>,
+    /// By node, what each root says about it: a verdict is one look-up, however many roots there are.
+    said: BTreeMap<NodeId, Vec<(NodeId, Said)>>,
     /// The last words of each node, whoever heard them.
     heard: BTreeMap<NodeId, NodeEvidence>,
     /// Since when each root has been known to have applied its present version.
@@ -74,7 +75,7 @@ pub struct Evidence {
 impl Evidence {
     /// Reports count for `fresh_ms` after they came; a few times the interval at which they are sent.
     pub fn new(fresh_ms: u64) -> Evidence {
-        Evidence { fresh_ms, reports: BTreeMap::new(), heard: BTreeMap::new(), applied_since: BTreeMap::new() }
+        Evidence { fresh_ms, reports: BTreeMap::new(), said: BTreeMap::new(), heard: BTreeMap::new(), applied_since: BTreeMap::new() }
     }
 
     /// Takes in a report (the leader's own too).
@@ -88,6 +89,7 @@ impl Evidence {
         }
         if !report.full && (is_newer_process || known.is_some_and(|known| report.seq != known.seq + 1)) {
             self.reports.remove(&report.root);
+            self.forget_said(&report.root);
             return Taken::Gap;
         }
         if is_newer_process {
@@ -101,26 +103,27 @@ impl Evidence {
             }
         }
         let changed: Vec<NodeId> = report.nodes.keys().copied().collect();
-        let said = |(node, evidence): (NodeId, NodeEvidence)| {
-            (node, Said { at_ms: now_ms, incarnation: evidence.incarnation, state: evidence.state })
-        };
-        let states = report.nodes.into_iter().map(said);
+        if report.full {
+            self.forget_said(&report.root);
+        }
+        for (node, evidence) in report.nodes {
+            let said = Said { at_ms: now_ms, incarnation: evidence.incarnation, state: evidence.state };
+            let all = self.said.entry(node).or_default();
+            match all.iter_mut().find(|(root, _)| *root == report.root) {
+                Some((_, before)) => *before = said,
+                None => all.push((report.root, said)),
+            }
+        }
         let entry = self.reports.entry(report.root).or_insert_with(|| Report {
             received_ms: now_ms,
             incarnation: report.incarnation,
             version: report.version,
             seq: report.seq,
-            nodes: BTreeMap::new(),
         });
         entry.received_ms = now_ms;
         entry.incarnation = report.incarnation;
         entry.version = report.version;
         entry.seq = report.seq;
-        if report.full {
-            entry.nodes = states.collect();
-        } else {
-            entry.nodes.extend(states);
-        }
         if report.full || !was_fresh { Taken::Everything } else { Taken::Changed(changed) }
     }
 
@@ -138,9 +141,20 @@ impl Evidence {
     /// The node is not in the map any more.
     pub fn forget(&mut self, node: &NodeId) {
         self.heard.remove(node);
-        for report in self.reports.values_mut() {
-            report.nodes.remove(node);
-        }
+        self.said.remove(node);
+    }
+
+    /// Nothing that the root has said counts any more.
+    fn forget_said(&mut self, root: &NodeId) {
+        self.said.retain(|_, all| {
+            all.retain(|(from, _)| from != root);
+            !all.is_empty()
+        });
+    }
+
+    /// What a root has said about a node, fresh or not.
+    fn said(&self, root: &NodeId, node: &NodeId) -> Option<&Said> {
+        self.said.get(node)?.iter().find(|(from, _)| from == root).map(|(_, said)| said)
     }
 
     fn counts(&self, now_ms: u64, report: &Report) -> bool {
@@ -149,14 +163,14 @@ impl Evidence {
 
     /// What one root says about a node, if its report is fresh.
     pub fn state(&self, now_ms: u64, root: &NodeId, node: &NodeId) -> Option<NodeState> {
-        let report = self.reports.get(root).filter(|report| self.counts(now_ms, report))?;
-        report.nodes.get(node).map(|said| said.state)
+        self.reports.get(root).filter(|report| self.counts(now_ms, report))?;
+        self.said(root, node).map(|said| said.state)
     }
 
     /// What one root says about a node, with the times as they are by now, if its report is fresh.
     pub fn seen(&self, now_ms: u64, root: &NodeId, node: &NodeId) -> Option<Seen> {
-        let report = self.reports.get(root).filter(|report| self.counts(now_ms, report))?;
-        let said = report.nodes.get(node)?;
+        self.reports.get(root).filter(|report| self.counts(now_ms, report))?;
+        let said = self.said(root, node)?;
         let state = match said.state {
             NodeState::Silent { for_ms } => {
                 NodeState::Silent { for_ms: for_ms.saturating_add(now_ms.saturating_sub(said.at_ms)) }
@@ -178,8 +192,9 @@ impl Evidence {
 
     /// The verdict over a node.
     pub fn verdict(&self, now_ms: u64, map: &ClusterMap, node: &NodeId) -> Verdict {
+        let Some(all) = self.said.get(node) else { return Verdict::Open };
         let says = |root: &NodeId, opinion: fn(&NodeState) -> bool| {
-            self.state(now_ms, root, node).is_some_and(|state| opinion(&state))
+            all.iter().any(|(from, said)| from == root && opinion(&said.state)) && self.is_fresh(now_ms, root)
         };
         if map.roots().is_quorum(|root| says(root, NodeState::is_failed)) {
             Verdict::Failed
