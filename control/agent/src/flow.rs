@@ -16,10 +16,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::AgentConfig;
+use crate::driver::Driver;
 use crate::event::{Change, Event};
 use crate::explain::is_repeated_refusal;
 use crate::group::Group;
-use crate::driver::Driver;
 use crate::net::{self, Address, Events, LinkKind};
 use crate::node_state::random_u128;
 

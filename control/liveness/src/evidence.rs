@@ -75,7 +75,13 @@ pub struct Evidence {
 impl Evidence {
     /// Reports count for `fresh_ms` after they came; a few times the interval at which they are sent.
     pub fn new(fresh_ms: u64) -> Evidence {
-        Evidence { fresh_ms, reports: BTreeMap::new(), said: BTreeMap::new(), heard: BTreeMap::new(), applied_since: BTreeMap::new() }
+        Evidence {
+            fresh_ms,
+            reports: BTreeMap::new(),
+            said: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            applied_since: BTreeMap::new(),
+        }
     }
 
     /// Takes in a report (the leader's own too).

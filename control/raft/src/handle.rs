@@ -178,7 +178,8 @@ impl Core {
     pub async fn start(config: RaftConfig, env: &Env, machine: Box<dyn Machine>) -> Result<Core, StartError> {
         let library = Arc::new(config.to_openraft()?);
         let limits = Limits { bytes_max: config.log_bytes_max, entries_max: config.log_entries_max };
-        let log = Log::open(env, &config.dir, config.identity.cluster, limits, config.loses_damaged_end, config.new_voter);
+        let log =
+            Log::open(env, &config.dir, config.identity.cluster, limits, config.loses_damaged_end, config.new_voter);
         let log = log.await?;
         let store = Store::open(&env.disk, &config.dir, machine).await?;
         let (purged, snapshot) = (log.purged().map(|id| id.index), store.snapshot_position().map(|id| id.index));

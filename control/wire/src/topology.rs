@@ -11,9 +11,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pando_topology::{
-    Change, ClusterMap, Delta, Node, NodeId, Shard, ShardId, TopologyVersion,
-};
+use pando_topology::{Change, ClusterMap, Delta, Node, NodeId, Shard, ShardId, TopologyVersion};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -103,7 +101,14 @@ impl MapUpdate {
         if !self.fits(base) {
             return Err(bad("an update of another map"));
         }
-        let mut reader = Reader { cursor: Cursor { bytes: &self.body }, base, is_exact: self.is_exact, to: self.to, node: 0, shard: 0 };
+        let mut reader = Reader {
+            cursor: Cursor { bytes: &self.body },
+            base,
+            is_exact: self.is_exact,
+            to: self.to,
+            node: 0,
+            shard: 0,
+        };
         let mut changes = Vec::new();
         while !reader.cursor.bytes.is_empty() {
             changes.push(reader.change()?);
