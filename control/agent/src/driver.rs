@@ -18,7 +18,7 @@ use pando_env::{BoxFuture, Env};
 use pando_liveness::LedgerNote;
 use pando_topology::{ClusterMap, NodeId, NodeKey, Role};
 use pando_wire::messages::{Call, Contact, Island, Reply};
-use pando_wire::{Conn, ConnConfig, Credential, Header, Identity, Keyring};
+use pando_wire::{Conn, ConnConfig, Credential, Header, Identity, Keyring, Purpose};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -302,6 +302,9 @@ impl Driver {
                 // A connection made with an identity that has changed since is of no use.
                 if conn.is_closed() {
                     return;
+                }
+                if conn.peer().purpose == Purpose::Raft && self.group.is_none() {
+                    return conn.close();
                 }
                 self.on_peer_accepted(id, conn.peer());
                 conn.note_created(self.env.clock.unix_ms());

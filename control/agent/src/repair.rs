@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use pando_wire::Purpose;
+
 use crate::driver::Driver;
 use crate::event::{Event, Reopened};
 use crate::group::{Group, GroupError};
@@ -64,6 +66,10 @@ impl Driver {
         }
         let former = self.group.take();
         self.update_view();
+        // They lead to the member that has stopped: the other roots would ask it for ever.
+        for conn in self.inbound.values().filter(|conn| conn.peer().purpose == Purpose::Raft) {
+            conn.close();
+        }
         self.open_group_again(former);
     }
 

@@ -311,24 +311,38 @@ impl Bed {
         }
     }
 
-    /// The primary that is killed while a disk is bad: none of these hosts.
+    /// The primary that is killed while a disk is bad: in another shard, and no root, because two of three roots that
+    /// cannot write are none that could decide.
     fn other_primary(&self, hosts: &[usize]) -> usize {
-        let lines = eventually(LIMIT, "nodes", || self.lines(SHARDS)).expect("nodes");
-        let other = lines.iter().find(|line| line.is_primary && !hosts.contains(&line.host));
-        other.expect("another primary").host
+        let primaries = || -> Result<Vec<usize>, String> {
+            let lines = self.lines(SHARDS)?;
+            Ok(lines.iter().filter(|line| line.is_primary).map(|line| line.host).collect())
+        };
+        let is_other = |host: &usize| hosts.iter().all(|victim| victim % SHARDS != host % SHARDS);
+        let found = eventually(LIMIT, "primaries", primaries).expect("primaries");
+        if let Some(host) = found.iter().copied().filter(is_other).find(|host| *host >= SHARDS) {
+            return host;
+        }
+        let replica = (SHARDS..NODES).find(is_other).expect("another shard");
+        eventually(LIMIT, "another primary that is no root", || {
+            if primaries()?.contains(&replica) {
+                return Ok(());
+            }
+            Err(self.text(replica, &["CLUSTER", "FAILOVER"])?)
+        })
+        .expect("another primary that is no root");
+        self.wait_whole();
+        replica
     }
 
-    /// The shards of which one of these hosts is a member; hosts n and n + 3 are a shard.
-    fn untouched(&self, fault: Fault, hosts: &[usize]) -> Vec<usize> {
-        let mut touched: Vec<usize> = hosts.iter().map(|host| host % SHARDS).collect();
-        if matches!(fault, Full | SlowDisk) {
-            touched.push(self.other_primary(hosts) % SHARDS);
-        }
+    /// The shards of which none of these hosts is a member; hosts n and n + 3 are a shard.
+    fn untouched(hosts: impl Iterator<Item = usize>) -> Vec<usize> {
+        let touched: Vec<usize> = hosts.map(|host| host % SHARDS).collect();
         (0..SHARDS).filter(|shard| !touched.contains(shard)).collect()
     }
 
     /// Does it to the hosts, long enough that everybody notices, and ends it.
-    fn inflict(&mut self, fault: Fault, hosts: &[usize], load: &Appends) {
+    fn inflict(&mut self, fault: Fault, hosts: &[usize], other: Option<usize>, load: &Appends) {
         let long = LEASE * 2;
         match fault {
             Kill => {
@@ -386,7 +400,7 @@ impl Bed {
                 };
                 let syncs: u64 = hosts.iter().map(|host| self.nodes[*host].disk().delayed()).sum();
                 spoil(self, true);
-                let other = self.other_primary(hosts);
+                let other = other.expect("another primary");
                 self.nodes[other].kill();
                 self.wait_others_serve(&[other], load);
                 spoil(self, false);
@@ -422,6 +436,7 @@ impl Bed {
     fn cell(&mut self, number: usize, fault: Fault, victim: Victim) -> String {
         self.wait_whole();
         let hosts = self.hosts_of(victim);
+        let other = matches!(fault, Full | SlowDisk).then(|| self.other_primary(&hosts));
         let nodes: Vec<SocketAddr> = (0..NODES).map(|host| SocketAddr::from((Hosts::address(host), PORT))).collect();
         let keys = self.tags.iter().map(|(tag, _)| format!("{{{tag}}}:{number}")).collect();
         let load = Appends::start(AppendPlan {
@@ -431,10 +446,10 @@ impl Bed {
             ..AppendPlan::new(Seek::Cluster(nodes), 0)
         });
         load.wait_more(200, LIMIT).expect("appends");
-        let untouched = self.untouched(fault, &hosts);
+        let untouched = Self::untouched(hosts.iter().copied().chain(other));
         let since = load.now();
         let began = Instant::now();
-        self.inflict(fault, &hosts, &load);
+        self.inflict(fault, &hosts, other, &load);
         let lasted = began.elapsed();
         let healing = Instant::now();
         load.wait_more(100, LIMIT).expect("appends go on");
