@@ -31,17 +31,18 @@ pub struct MapUpdate {
     pub body: Bytes,
 }
 
+/// Versions are said by how long before the new one they are.
 mod kind {
     pub const NODE: u8 = 1;
     pub const NODE_GONE: u8 = 2;
     pub const SHARD: u8 = 3;
     pub const SHARD_GONE: u8 = 4;
     pub const META: u8 = 5;
-    /// Number; bits: failed, `promotable_since` is the new version.
+    /// Number; bits: failed, `promotable_since` is new; then that.
     pub const NODE_VERDICT: u8 = 6;
-    /// Number of the node, number of its new shard.
+    /// Number of the node, number of its new shard, `promotable_since`.
     pub const NODE_MOVED: u8 = 7;
-    /// Number; place of the replica that is primary now; how much the epoch grew.
+    /// Number; place of the replica that is primary now; how much the epoch grew; the reign.
     pub const SHARD_PROMOTED: u8 = 8;
     /// Number; how many replicas came, their numbers.
     pub const SHARD_GREW: u8 = 9;
@@ -121,27 +122,23 @@ impl MapUpdate {
 }
 
 /// A node with another verdict.
-fn with_verdict(node: &Node, to: TopologyVersion, bits: u8) -> Node {
-    let mut node = node.clone();
-    node.failed = bits & 1 != 0;
-    if bits & 2 != 0 {
-        node.promotable_since = to;
-    }
-    node
+fn with_verdict(node: &Node, failed: bool, promotable_since: Option<TopologyVersion>) -> Node {
+    let promotable_since = promotable_since.unwrap_or(node.promotable_since);
+    Node { failed, promotable_since, ..node.clone() }
 }
 
 /// A node that has become a member of this shard.
-fn moved(node: &Node, to: TopologyVersion, shard: ShardId) -> Node {
-    Node { shard: Some(shard), promotable_since: to, ..node.clone() }
+fn moved(node: &Node, shard: ShardId, promotable_since: TopologyVersion) -> Node {
+    Node { shard: Some(shard), promotable_since, ..node.clone() }
 }
 
 /// A shard in which this replica and the primary have changed places.
-fn promoted(base: &ClusterMap, shard: &Shard, to: TopologyVersion, place: usize, grown: u64) -> Option<Shard> {
+fn promoted(base: &ClusterMap, shard: &Shard, place: usize, grown: u64, reign: TopologyVersion) -> Option<Shard> {
     let mut shard = shard.clone();
     std::mem::swap(&mut shard.primary, shard.replicas.get_mut(place)?);
     shard.primary_incarnation = base.node(&shard.primary)?.incarnation;
     shard.epoch = shard.epoch.checked_add(grown)?;
-    shard.reign = to;
+    shard.reign = reign;
     Some(shard)
 }
 
@@ -215,21 +212,28 @@ impl Writer<'_> {
     fn usual_node(&self, base: &ClusterMap, node: &Node) -> Option<Short<Self>> {
         let index = base.nodes().index_of(&node.id)?;
         let before = base.node(&node.id)?;
-        let bits = u8::from(node.failed) | u8::from(node.promotable_since == self.to) << 1;
-        if with_verdict(before, self.to, bits) == *node {
+        let (failed, since) = (node.failed, node.promotable_since);
+        let new_since = (since != before.promotable_since).then_some(since);
+        let ago = self.to.get().checked_sub(since.get());
+        if with_verdict(before, failed, new_since) == *node && (new_since.is_none() || ago.is_some()) {
             return Some(Box::new(move |writer| {
                 writer.bytes.push(kind::NODE_VERDICT);
                 writer.node_number(index);
-                writer.bytes.push(bits);
+                writer.bytes.push(u8::from(failed) | u8::from(new_since.is_some()) << 1);
+                if let Some(ago) = ago.filter(|_| new_since.is_some()) {
+                    writer.number(ago);
+                }
             }));
         }
         let shard = node.shard?;
         let shard_index = base.shards().index_of(&shard)?;
-        (moved(before, self.to, shard) == *node).then(|| -> Short<Self> {
+        let ago = ago?;
+        (moved(before, shard, since) == *node).then(|| -> Short<Self> {
             Box::new(move |writer| {
                 writer.bytes.push(kind::NODE_MOVED);
                 writer.node_number(index);
                 writer.shard_number(shard_index);
+                writer.number(ago);
             })
         })
     }
@@ -239,13 +243,15 @@ impl Writer<'_> {
         let before = base.shard(&shard.id)?;
         if let Some(place) = before.replicas.iter().position(|replica| *replica == shard.primary) {
             let grown = shard.epoch.checked_sub(before.epoch)?;
-            let is_it = promoted(base, before, self.to, place, grown).as_ref() == Some(shard);
+            let ago = self.to.get().checked_sub(shard.reign.get())?;
+            let is_it = promoted(base, before, place, grown, shard.reign).as_ref() == Some(shard);
             return is_it.then(|| -> Short<Self> {
                 Box::new(move |writer| {
                     writer.bytes.push(kind::SHARD_PROMOTED);
                     writer.shard_number(index);
                     writer.number(place as u64);
                     writer.number(grown);
+                    writer.number(ago);
                 })
             });
         }
@@ -289,6 +295,12 @@ impl<'a> Reader<'a> {
         unpack(self.cursor.take(count)?)
     }
 
+    /// A version not after the new one.
+    fn version(&mut self) -> Result<TopologyVersion, WireError> {
+        let version = self.to.get().checked_sub(self.cursor.number()?);
+        version.map(TopologyVersion).ok_or(bad("a version below zero"))
+    }
+
     fn step(&mut self, before: usize) -> Result<usize, WireError> {
         let number = self.cursor.number()?;
         let step = (number >> 1) as i64 ^ -((number & 1) as i64);
@@ -324,17 +336,19 @@ impl<'a> Reader<'a> {
             }
             kind::NODE_VERDICT => {
                 let node = self.a_node()?;
-                Change::NodeUpsert(Arc::new(with_verdict(node, self.to, self.cursor.byte()?)))
+                let bits = self.cursor.byte()?;
+                let since = if bits & 2 != 0 { Some(self.version()?) } else { None };
+                Change::NodeUpsert(Arc::new(with_verdict(node, bits & 1 != 0, since)))
             }
             kind::NODE_MOVED => {
                 let node = self.a_node()?;
                 let shard = self.a_shard()?.id;
-                Change::NodeUpsert(Arc::new(moved(node, self.to, shard)))
+                Change::NodeUpsert(Arc::new(moved(node, shard, self.version()?)))
             }
             kind::SHARD_PROMOTED => {
                 let shard = self.a_shard()?;
-                let (place, grown) = (self.cursor.small()?, self.cursor.number()?);
-                let shard = promoted(self.base, shard, self.to, place, grown).ok_or(bad("no such replica"))?;
+                let (place, grown, reign) = (self.cursor.small()?, self.cursor.number()?, self.version()?);
+                let shard = promoted(self.base, shard, place, grown, reign).ok_or(bad("no such replica"))?;
                 Change::ShardUpsert(Arc::new(shard))
             }
             kind::SHARD_GREW => {
@@ -423,20 +437,22 @@ mod tests {
         let shard = |s: u16| ShardId::from_bytes(*id(s).as_bytes());
         let promote = |parts: &mut MapParts, s: u16, epoch: u64| {
             let primary = parts.nodes.get_mut(&id(s)).expect("a node");
-            let failed = Node { failed: true, ..(**primary).clone() };
+            // Of several entries, told together.
+            let reign = parts.version.get() - u64::from(s % 3);
+            let failed = Node { failed: true, promotable_since: TopologyVersion(reign), ..(**primary).clone() };
             *primary = Arc::new(failed);
             let before = parts.shards.get_mut(&shard(s)).expect("a shard");
             *before = Arc::new(Shard {
                 epoch,
-                reign: TopologyVersion(6),
+                reign: TopologyVersion(reign),
                 primary: id(s + 1000),
                 primary_incarnation: Incarnation(9),
                 replicas: vec![id(s)],
                 ..(**before).clone()
             });
         };
-        let half = edited(&base, 6, |parts| (0..150).for_each(|s| promote(parts, s * 2, 1000 + u64::from(s))));
-        check("half of the primaries", &base, &half, 150 * 8);
+        let half = edited(&base, 8, |parts| (0..150).for_each(|s| promote(parts, s * 2, 1000 + u64::from(s))));
+        check("half of the primaries", &base, &half, 150 * 10);
         let moved = edited(&base, 6, |parts| {
             // The primary of shard 3 leaves its slots and follows that of shard 4.
             let other = parts.shards.remove(&shard(3)).expect("a shard");
