@@ -237,9 +237,9 @@ fn restarted_roots_do_not_wait_for_what_is_over() {
     assert_eq!(world.writers(), [REPLICA]);
 }
 
-/// Node 4 is promoted while node 0 is cut off and writes by its promise, and restarts before it can activate. A
-/// replica that node 0 has never heard of is promoted after it.
-fn promoted_by_a_word_too_early(broken: Break) -> Result<(), String> {
+/// Node 4 is promoted while node 0 is cut off and writes by its promise, and dies before it can activate. Node 0 has
+/// never heard of the replica.
+fn dead_before_it_was_active(broken: Break) -> Result<World, String> {
     let mut world = World::scripted(broken, false);
     assert!(world.commit(Command::Replicate { node: id(4), of: id(0) }));
     (0..NODES).for_each(|n| world.teach(n));
@@ -253,6 +253,12 @@ fn promoted_by_a_word_too_early(broken: Break) -> Result<(), String> {
     (1..NODES).for_each(|n| world.teach(n));
     world.play(STEP)?;
     world.crash(4);
+    Ok(world)
+}
+
+/// Node 4 comes back, and the replica is promoted after it.
+fn promoted_by_a_word_too_early(broken: Break) -> Result<(), String> {
+    let mut world = dead_before_it_was_active(broken)?;
     world.restart(4);
     world.register(4);
     world.teach(4);
@@ -290,21 +296,9 @@ fn promoted_after_a_death(broken: Break) -> Result<(), String> {
     Ok(())
 }
 
-/// As `promoted_by_a_word_too_early`, but node 4 does not come back.
+/// Node 4 does not come back, and the replica is promoted after it.
 fn promoted_after_a_death_too_early(broken: Break) -> Result<(), String> {
-    let mut world = World::scripted(broken, false);
-    assert!(world.commit(Command::Replicate { node: id(4), of: id(0) }));
-    (0..NODES).for_each(|n| world.teach(n));
-    world.play(LEASE)?;
-    world.cut_off(0, &[1, 2, 3]);
-    world.play(2 * LEASE)?;
-    assert_eq!(world.writers(), [0]);
-    assert!(world.commit(Command::Replicate { node: id(REPLICA), of: id(0) }));
-    let told_at = world.processes[4].told_on_disk.map(|told| told.version).expect("node 0 has told it");
-    assert!(world.promote_to(4, told_at));
-    (1..NODES).for_each(|n| world.teach(n));
-    world.play(STEP)?;
-    world.crash(4);
+    let mut world = dead_before_it_was_active(broken)?;
     assert!(world.commit(Command::MarkFailed { nodes: vec![id(4)] }));
     assert_eq!(world.promote(), broken == Break::Active);
     (1..NODES).for_each(|n| world.teach(n));
