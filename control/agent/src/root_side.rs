@@ -76,7 +76,7 @@ struct Subscriber {
 
 /// Changes in quick succession are told together: all subscribers are told at most every so many microseconds
 /// for each of them (and at least `PUSH_MIN_MS`), so that ten thousand joins are not ten thousand times ten
-/// thousand messages. Whom a change concerns hears of it at once.
+/// thousand messages. Whom a change concerns hears of it at once, or with a calm change (`calm_pause_ms`) a little later.
 const PUSH_US_EACH: u64 = 40;
 const PUSH_MIN_MS: u64 = 5;
 const PUSH_MAX_MS: u64 = 500;
