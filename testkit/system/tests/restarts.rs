@@ -167,6 +167,14 @@ fn parts() -> Parts {
         let id = text(primary, &["CLUSTER", "MYID"]);
         assert_eq!(text(replica, &["CLUSTER", "REPLICATE", &id]), "OK");
     }
+    // The reply means that the roots decided it. A copy of the data is there only when the node has followed.
+    eventually(LIMIT, "the replicas follow", || {
+        match parts.data.nodes[2..].iter().find(|node| role(node) != "slave") {
+            None => Ok(()),
+            Some(node) => Err(format!("{} does not", node.addr())),
+        }
+    })
+    .expect("the replicas follow");
     wait_served(&parts.data);
     parts
 }
