@@ -4,12 +4,18 @@
 //! Leases are compared with `now_ms`. It must count the time a laptop or a virtual machine
 //! sleeps, which `std::time::Instant` (CLOCK_MONOTONIC) does not.
 
+use crate::alarm::{Alarm, RuntimeAlarm, real_alarm};
+
 /// Tells the time.
 pub trait Clock: Send + Sync {
     /// Monotonic milliseconds since an arbitrary point, including time spent suspended.
     fn now_ms(&self) -> u64;
     /// Milliseconds since 1970. May jump; never used for leases.
     fn unix_ms(&self) -> u64;
+    /// For one loop that waits for moments of [`Clock::now_ms`]. Call it inside the runtime where the loop runs.
+    fn alarm(&self) -> Box<dyn Alarm> {
+        Box::new(RuntimeAlarm)
+    }
 }
 
 /// The clocks of the operating system.
@@ -27,6 +33,10 @@ impl Clock for RealClock {
 
     fn unix_ms(&self) -> u64 {
         to_ms(rustix::time::clock_gettime(rustix::time::ClockId::Realtime))
+    }
+
+    fn alarm(&self) -> Box<dyn Alarm> {
+        real_alarm()
     }
 }
 

@@ -6,6 +6,7 @@
 //! network with a disk that loses unsynced bytes. Nothing here knows about Raft, frames or nodes.
 //! Thread starts and the data plane's sockets do not go through here.
 
+mod alarm;
 mod clock;
 mod disk;
 mod net;
@@ -20,6 +21,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use alarm::{Alarm, RuntimeAlarm, real_alarm};
 pub use clock::{Clock, RealClock};
 #[cfg(feature = "sim")]
 pub use clock::{Jumps, VirtualClock};

@@ -83,10 +83,10 @@ pub(crate) struct Driver {
     pub listener: Option<JoinHandle<()>>,
 }
 
-/// Milliseconds between heartbeats while nothing changes: a quarter of the lease, so that one may be lost and
-/// two late before a promise runs out. What changes is sent at once.
+/// Milliseconds between heartbeats while nothing changes: a third of the lease, so that one may be lost before a
+/// promise runs out, or late by two thirds of the lease. What changes is sent at once.
 pub(crate) fn heartbeat_ms(lease_ms: u64) -> u64 {
-    (lease_ms / 4).max(1)
+    (lease_ms / 3).max(1)
 }
 
 /// Events that are taken in before the driver looks at the clock again.
@@ -227,9 +227,10 @@ impl Driver {
     async fn run(mut self, mut events: mpsc::UnboundedReceiver<Event>, mut asks: mpsc::UnboundedReceiver<Ask>) {
         let mut batch = Vec::with_capacity(EVENTS_MAX);
         let mut has_handles = true;
+        let mut alarm = self.env.clock.alarm();
         loop {
             // What was due is done; if something is left, time has to pass for it.
-            let pause_ms = self.next_due_ms().saturating_sub(self.env.clock.now_ms()).max(1);
+            let due_ms = self.next_due_ms();
             // Biased: the order of branches is part of a simulated run.
             tokio::select! {
                 biased;
@@ -249,7 +250,7 @@ impl Driver {
                     // Nobody holds a handle any more; the agent goes on, as the process does.
                     None => has_handles = false,
                 },
-                _ = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+                () = alarm.wait(self.env.clock.now_ms(), due_ms) => {}
             }
             self.on_due();
         }

@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::handover::HandoverEnd;
 use crate::log::Feed;
 use crate::status::LinkState;
+use pando_env::{Clock, RealClock, real_alarm};
 use pando_formats::aof::encode_command;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,12 +18,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Milliseconds between acknowledgements that nobody has asked for.
+const TICK_MS: u64 = 1000;
 /// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -125,8 +128,8 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
     }
     let mut streaming = false;
     let mut last_read = Instant::now();
-    let mut tick = interval(Duration::from_secs(1));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (clock, mut alarm) = (RealClock, real_alarm());
+    let mut tick_ms = clock.now_ms();
     loop {
         let mut piece = Vec::with_capacity(READ_BYTES);
         tokio::select! {
@@ -143,7 +146,8 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
                 Some(ApplyEvent::Failed(error)) => return Err(io::Error::other(error)),
                 None => return Err(io::Error::other("the apply thread ended")),
             },
-            _ = tick.tick() => {
+            () = alarm.wait(clock.now_ms(), tick_ms) => {
+                tick_ms = clock.now_ms() + TICK_MS;
                 if last_read.elapsed() > core.config().repl_timeout {
                     return Err(io::Error::other("timed out"));
                 }
