@@ -156,7 +156,9 @@ fn expire(server: &Server) -> Option<Duration> {
         || !engine.gate.may_write_now()
         || engine.gate.paused().is_some()
     {
-        return Some(FORBIDDEN_SLEEP);
+        // Without a key that will ever be past due there is nothing to wait for: the first one rings.
+        let due = if engine.gate.is_loading() { Some(0) } else { engine.keyspace.arm() };
+        return due.map(|due| Duration::from_millis(due.saturating_sub(unix_ms())).max(FORBIDDEN_SLEEP));
     }
     let started = Instant::now();
     let now_ms = unix_ms();

@@ -130,8 +130,11 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
     let mut last_read = Instant::now();
     let (clock, mut alarm) = (RealClock, real_alarm());
     let mut tick_ms = clock.now_ms();
+    let mut piece = Vec::new();
     loop {
-        let mut piece = Vec::with_capacity(READ_BYTES);
+        // Given away with what was read, and only then: a large block that comes and goes each second keeps the
+        // allocator's threads awake.
+        piece.reserve(READ_BYTES - piece.len());
         tokio::select! {
             event = events.recv() => match event {
                 Some(ApplyEvent::Streaming) => {
@@ -165,7 +168,7 @@ async fn follow(core: &Arc<Core>, link: &Arc<PrimaryLink>, was_connected: &mut b
                 }
                 last_read = Instant::now();
                 link.heard();
-                permit.map_err(|_| io::Error::other("the apply thread ended"))?.send(piece);
+                permit.map_err(|_| io::Error::other("the apply thread ended"))?.send(std::mem::take(&mut piece));
             }
         }
     }
