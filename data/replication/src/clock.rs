@@ -3,9 +3,9 @@
 //! nobody reads. It sleeps until one of them is due: an idle process must not wake every second for it.
 
 use crate::core::Core;
+use pando_env::{Clock, RealClock, real_alarm};
 use std::sync::Weak;
 use std::time::{Duration, Instant};
-use tokio::time::timeout;
 
 /// The longest sleep.
 const SLEEP_MAX: Duration = Duration::from_secs(10);
@@ -15,6 +15,7 @@ const SLEEP_MIN: Duration = Duration::from_millis(10);
 /// Runs until the core is gone.
 pub(crate) async fn run(core: Weak<Core>) {
     let mut last_ping = Instant::now();
+    let (clock, mut alarm) = (RealClock, real_alarm());
     loop {
         let (sleep, bell) = {
             let Some(core) = core.upgrade() else { return };
@@ -32,7 +33,11 @@ pub(crate) async fn run(core: Weak<Core>) {
             (due.unwrap_or(SLEEP_MAX).clamp(SLEEP_MIN, SLEEP_MAX), core.bell.clone())
         };
         // A call means that the configuration has changed.
-        let _ = timeout(sleep, bell.notified()).await;
+        let now_ms = clock.now_ms();
+        tokio::select! {
+            () = bell.notified() => {}
+            () = alarm.wait(now_ms, now_ms + sleep.as_millis() as u64) => {}
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::hello::ReplicaHello;
 use crate::log::{Feed, LogReader, ReadError, ReaderWatch};
 use crate::status::{LinkState, ReplicaState, ReplicaStatus};
+use pando_env::{Clock, RealClock, real_alarm};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -23,8 +24,8 @@ use tracing::{info, warn};
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How long a wait for acknowledgements may last before the limits are looked at. They come every second, so that the
-/// timer of an idle link never fires.
-const LISTEN_MAX: Duration = Duration::from_secs(2);
+/// alarm of an idle link never rings; with less than half of it left it is set anew, not with each acknowledgement.
+const LISTEN_MAX: Duration = Duration::from_secs(3);
 
 /// What others may see of a link, and how they end it.
 pub(crate) struct ReplicaLink {
@@ -153,6 +154,8 @@ async fn listen(core: &Core, link: &ReplicaLink, mut up: OwnedReadHalf, unread: 
     let mut acks = AckReader::default();
     let mut buf = vec![0u8; 4096];
     let mut bytes = unread;
+    let (clock, mut alarm) = (RealClock, real_alarm());
+    let mut look_ms = 0;
     loop {
         match acks.push(&bytes) {
             Ok(Some(offset)) => link.on_ack(core, offset),
@@ -161,14 +164,24 @@ async fn listen(core: &Core, link: &ReplicaLink, mut up: OwnedReadHalf, unread: 
         }
         let n = loop {
             let left = core.config().repl_timeout.saturating_sub(link.heard_at.lock().elapsed());
-            match timeout(left.clamp(LOOK, LISTEN_MAX), up.read(&mut buf)).await {
-                Ok(n) => break n?,
+            let now_ms = clock.now_ms();
+            let wait_ms = left.clamp(LOOK, LISTEN_MAX).as_millis() as u64;
+            if !(now_ms + wait_ms / 2..=now_ms + wait_ms).contains(&look_ms) {
+                look_ms = now_ms + wait_ms;
+            }
+            let read = tokio::select! {
+                biased;
+                read = up.read(&mut buf) => Some(read),
+                () = alarm.wait(now_ms, look_ms) => None,
+            };
+            match read {
+                Some(n) => break n?,
                 // While the image is under way a replica is silent (it may be loading), and one that used SYNC always.
-                Err(_) if !link.is_online() || link.hello.psync.is_none() => {}
-                Err(_) if link.heard_at.lock().elapsed() > core.config().repl_timeout => {
+                None if !link.is_online() || link.hello.psync.is_none() => {}
+                None if link.heard_at.lock().elapsed() > core.config().repl_timeout => {
                     return Err(io::Error::other("timed out"));
                 }
-                Err(_) => {}
+                None => {}
             }
         };
         *link.heard_at.lock() = Instant::now();
