@@ -68,8 +68,8 @@ pub(crate) struct Feed {
     past: VecDeque<Arc<ClusterMap>>,
     /// Updates that lead to the present map: by the version where they start, and whether they are exact.
     ready: BTreeMap<(TopologyVersion, bool), MapUpdate>,
-    /// The map that all subscribers were last told of: most of them have it.
-    told: Option<Arc<ClusterMap>>,
+    /// The maps with which the last two rounds of telling everybody began: most subscribers have the one or the other.
+    told: [Option<Arc<ClusterMap>>; 2],
     /// The last copy of a whole map, and its code.
     copy: Option<(Arc<ClusterMap>, MapUpdate)>,
 }
@@ -93,7 +93,7 @@ impl Feed {
             }
             _ => {
                 self.past.clear();
-                (self.told, self.copy) = (None, None);
+                (self.told, self.copy) = ([None, None], None);
                 News::Everything
             }
         };
@@ -121,16 +121,16 @@ impl Feed {
         self.map.as_ref().map_or(0, |map| map.nodes().len())
     }
 
-    /// All subscribers are being told of the present map.
-    pub fn note_told(&mut self) {
-        self.told = self.map.clone();
+    /// All subscribers will be told of the present map, or a later one.
+    pub fn note_round(&mut self) {
+        self.told = [self.map.clone(), self.told[0].take()];
     }
 
     /// The latest map that is known here and not later than this version.
     fn base(&self, has: TopologyVersion) -> Option<&Arc<ClusterMap>> {
         let at = self.past.partition_point(|past| past.version() <= has);
         let past = at.checked_sub(1).and_then(|at| self.past.get(at));
-        let others = self.told.iter().chain(self.copy.as_ref().map(|(map, _)| map));
+        let others = self.told.iter().flatten().chain(self.copy.as_ref().map(|(map, _)| map));
         let others = others.filter(|map| map.version() <= has);
         past.into_iter().chain(others).max_by_key(|map| map.version())
     }

@@ -131,4 +131,8 @@ impl Stream for Counted {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr()
     }
+
+    fn move_here(self: Box<Self>) -> io::Result<BoxStream> {
+        Ok(Box::new(Counted { stream: self.stream.move_here()?, bytes: self.bytes }))
+    }
 }
