@@ -64,9 +64,9 @@ struct LinkHandler {
 }
 
 impl Handler for LinkHandler {
-    fn on_frame(&self, _conn: &Conn, frame: Frame) {
+    fn on_frame(&self, conn: &Conn, frame: Frame) {
         if frame.header.kind == MESSAGE
-            && let Ok(message) = decode_message(&frame.body)
+            && let Ok(message) = decode_message(&frame.body, &conn.ends_heard())
         {
             let (key, generation) = (self.key, self.generation);
             self.events.send(Event::LinkMessage { key, generation, message }).ok();
@@ -230,7 +230,7 @@ impl Handler for InboundHandler {
     fn on_frame(&self, conn: &Conn, frame: Frame) {
         match frame.header.kind {
             MESSAGE => {
-                if let Ok(message) = decode_message(&frame.body) {
+                if let Ok(message) = decode_message(&frame.body, &conn.ends_heard()) {
                     let (id, conn) = (self.id, conn.clone());
                     self.events.send(Event::Message { id, conn, message }).ok();
                 }
@@ -307,7 +307,7 @@ fn admit(hello: &Hello, door: Door, inbound: InboundHandler) -> Option<Arc<dyn H
 
 /// Sends a one-way message; an error means that the connection is full or gone.
 pub(crate) fn send(conn: &Conn, message: &Message) -> Result<(), WireError> {
-    conn.send(MESSAGE, encode_message(message)?)
+    conn.send(MESSAGE, encode_message(message, &conn.ends_sent())?)
 }
 
 /// Answers a call.

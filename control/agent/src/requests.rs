@@ -144,6 +144,9 @@ impl Flow {
                 Ok(_) => {}
                 // Somebody has forgotten this node already, which is half of what was asked.
                 Err(crate::flow::ProposeError::Refused(text)) if text.starts_with("ERR Unknown node") => {}
+                // The cluster let it go, but the answer was lost with the connection, and the next attempt met the
+                // island that it is by now.
+                Err(_) if self.view().identity.cluster != view.identity.cluster => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -14,7 +14,7 @@ use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
 use pando_env::BoxFuture;
 use pando_topology::NodeId;
-use pando_wire::{Conn, Frame, Handler, Header, Identity, WireError, decode_body, encode_body};
+use pando_wire::{Conn, Frame, Handler, Header, Hello, Identity, WireError, decode_body, encode_body};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -71,8 +71,8 @@ impl RaftHandler {
     }
 
     /// Answers one request: the body of the reply, or the text of an error reply.
-    pub async fn handle(&self, header: &Header, body: &[u8]) -> Result<Bytes, String> {
-        if header.cluster != self.shared.identity.cluster {
+    pub async fn handle(&self, peer: &Hello, header: &Header, body: &[u8]) -> Result<Bytes, String> {
+        if peer.cluster != self.shared.identity.cluster {
             return Err(format!("this root belongs to cluster {}", self.shared.identity.cluster));
         }
         let raft = &self.shared.raft;
@@ -82,7 +82,7 @@ impl RaftHandler {
             rpc::PRE_VOTE => self.serve(body, |q: rpc::AskVote| Box::pin(raft.pre_vote(q))).await,
             rpc::TRANSFER => self.serve(body, |q: rpc::Transfer| Box::pin(raft.handle_transfer_leader(q))).await,
             rpc::SNAPSHOT => {
-                let from = header.from;
+                let from = peer.node;
                 self.serve(body, |q: Piece| Box::pin(self.take_piece(from, q))).await
             }
             rpc::BARRIER => self.serve(body, |_: AskBarrier| Box::pin(self.barrier())).await,
@@ -165,7 +165,7 @@ impl Handler for RaftHandler {
         };
         let (handler, conn) = (self.clone(), conn.clone());
         tokio::spawn(async move {
-            match handler.handle(&frame.header, &frame.body).await {
+            match handler.handle(conn.peer(), &frame.header, &frame.body).await {
                 Ok(body) => conn.reply(&frame.header, body),
                 Err(text) => conn.reply_error(&frame.header, &text),
             }

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use crate::WireError;
+use crate::beats::Ends;
 use crate::credential::Keyring;
 use crate::frame::{BODY_BYTES_MAX, Frame, FrameReader, FrameWriter, Header, Kind, decode_body, encode_body, flags};
 use crate::hello::{Greeting, Hello, Purpose, fresh, hear_hello};
@@ -148,7 +149,7 @@ impl Conn {
         let _ = stream.set_nodelay(true);
         let (mut reader, mut writer) = split(stream);
         let greeting = Greeting { local, keyring: config.keyring.as_ref(), nonce: fresh(&*env.rng) };
-        let talk = greeting.connect(&mut reader, &mut writer, expect, purpose, host);
+        let talk = greeting.connect(&mut reader, &mut writer, purpose, host);
         let peer = timeout(config.hello_timeout, talk).await.map_err(|_| WireError::Timeout)??;
         if !peer.accepted {
             return Err(WireError::WrongPeer(format!("refused by {}", peer.node)));
@@ -228,6 +229,18 @@ impl Conn {
         &self.shared.peer
     }
 
+    /// The ends of what this side sends, for [`crate::messages::encode_message`].
+    pub fn ends_sent(&self) -> Ends {
+        let Ends { from, to } = self.ends_heard();
+        Ends { from: to, to: from }
+    }
+
+    /// The ends of what this side hears.
+    pub fn ends_heard(&self) -> Ends {
+        let Shared { local, peer, .. } = &*self.shared;
+        Ends { from: (peer.node, peer.incarnation), to: (local.node, local.incarnation) }
+    }
+
     /// Bytes of frames that wait to be written; for display.
     pub fn queued_bytes(&self) -> u64 {
         self.shared.queued_bytes.load(Ordering::Relaxed)
@@ -264,10 +277,8 @@ impl Conn {
         }
     }
 
-    fn frame(&self, kind: Kind, flags: u8, request: u64, body: Bytes) -> Frame {
-        let Shared { local, peer, .. } = &*self.shared;
-        let (cluster, from, to) = (local.cluster, local.node, peer.node);
-        Frame { header: Header { kind, flags, request, cluster, from, to }, body }
+    fn frame(kind: Kind, flags: u8, request: u64, body: Bytes) -> Frame {
+        Frame { header: Header { kind, flags, request }, body }
     }
 
     fn enqueue(&self, frame: Frame) -> Result<(), WireError> {
@@ -291,7 +302,7 @@ impl Conn {
 
     /// Queues a one-way frame.
     pub fn send(&self, kind: Kind, body: Bytes) -> Result<(), WireError> {
-        self.enqueue(self.frame(kind, 0, 0, body))
+        self.enqueue(Self::frame(kind, 0, 0, body))
     }
 
     /// Sends a request and waits for its reply. After [`WireError::Timeout`] or
@@ -303,7 +314,7 @@ impl Conn {
         self.waiting(|waiting| waiting.insert(number, tx));
         // However this future ends, the entry must not stay.
         let _guard = RemoveOnDrop { conn: self, number };
-        self.enqueue(self.frame(kind, 0, number, body))?;
+        self.enqueue(Self::frame(kind, 0, number, body))?;
         match timeout(deadline, rx).await {
             Err(_) => Err(WireError::Timeout),
             Ok(Err(_)) => Err(WireError::Closed),
@@ -336,7 +347,7 @@ impl Conn {
         if !to.wants_reply() {
             return;
         }
-        if let Err(e) = self.enqueue(self.frame(to.kind, flags, to.request, body)) {
+        if let Err(e) = self.enqueue(Self::frame(to.kind, flags, to.request, body)) {
             // The asker cannot tell a lost reply from a lost request, so end it for both.
             tracing::debug!(peer = %self.shared.peer.node, "reply dropped: {e}");
             self.close();
@@ -492,7 +503,7 @@ mod tests {
         let second = Duration::from_secs(5);
         let body = Bytes::from_static(b"x");
         let reply = client.request(0x21, body.clone(), second).await.unwrap();
-        assert_eq!((reply.body, reply.header.from), (body.clone(), identity(1).node));
+        assert_eq!(reply.body, body);
         let refused = client.request(0x22, body.clone(), second).await;
         assert!(matches!(refused, Err(WireError::Refused(text)) if text == "no"));
         let late = client.request(0x23, body.clone(), Duration::from_millis(1)).await;

@@ -29,7 +29,7 @@ pub enum WireError {
     Checksum,
     /// The other side speaks another version.
     #[error("protocol version {0} is not supported")]
-    Version(u16),
+    Version(u8),
     /// The other side is not the node or not of the cluster that was expected.
     #[error("connected to another node than expected: {0}")]
     WrongPeer(String),

@@ -1,27 +1,25 @@
 // SPDX-License-Identifier: BSD-3-Clause
-//! The frame: a fixed header of 88 bytes and a body. All numbers are little-endian.
+//! The frame: a head of 14 bytes, or 22 with a number, and a body. All numbers are little-endian.
 //!
 //! ```text
-//!  0  magic      "PNDO"
-//!  4  protocol   u16
-//!  6  kind       u8      what the body is
-//!  7  flags      u8      1 = reply, 2 = error reply (the body is a text)
-//!  8  request    u64     0 = one-way; a reply repeats the number of its request
-//! 16  cluster    20      id of the cluster the sender belongs to
-//! 36  from       20      node id of the sender
-//! 56  to         20      node id of the receiver, zeroes if not known yet
-//! 76  length     u32     of the body
-//! 80  reserved   u32     0
-//! 84  crc        u32     CRC-32 of bytes 0..84 and the body
-//! 88  body
+//!  0  magic      "PND"
+//!  3  protocol   u8
+//!  4  kind       u8      what the body is
+//!  5  flags      u8      1 = reply, 2 = error reply (the body is a text), 4 = there is a number
+//!  6  length     u32     of the body
+//! 10  crc        u32     CRC-32 of bytes 0..10, the number and the body
+//! 14  request    u64     only with flag 4: number of the request; a reply repeats the number of its request
+//!     body
 //! ```
+//!
+//! Most frames are heartbeats of some tens of bytes, sent by every node all the time, so the head is small. Who the two
+//! ends of a connection are, and of which cluster, is said once (`hello`), not in each frame.
 //!
 //! Bodies are MessagePack maps with named fields, so that fields can be added. The codec does
 //! not look into them.
 
 use bytes::{Buf, Bytes, BytesMut};
 pub use pando_topology::ClusterId;
-use pando_topology::NodeId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -29,13 +27,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::WireError;
 
 /// The protocol version this build speaks.
-pub const PROTOCOL: u16 = 1;
-/// Bytes before the body.
-pub const HEADER_BYTES: usize = 88;
+pub const PROTOCOL: u8 = 2;
+/// Most bytes before the body.
+pub const HEADER_BYTES: usize = FIXED_BYTES + NUMBER_BYTES;
 /// No body is longer. Snapshots travel in chunks.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-const MAGIC: [u8; 4] = *b"PNDO";
+const MAGIC: [u8; 3] = *b"PND";
+/// The part of the head that each frame has.
+const FIXED_BYTES: usize = 14;
+const NUMBER_BYTES: usize = 8;
+/// Where the checksum is, which covers what is before it and what is after it.
+const CRC_AT: usize = 10;
+/// A bit of the flags on the wire: the number follows. Not in [`Header::flags`], where the number says it.
+const NUMBERED: u8 = 4;
 
 /// Bits of [`Header::flags`].
 pub mod flags {
@@ -81,12 +86,6 @@ pub struct Header {
     pub flags: u8,
     /// Number of the request, 0 if one-way.
     pub request: u64,
-    /// The sender's cluster.
-    pub cluster: ClusterId,
-    /// The sender.
-    pub from: NodeId,
-    /// The receiver, or zeroes.
-    pub to: NodeId,
 }
 
 impl Header {
@@ -109,7 +108,7 @@ impl Header {
 /// One message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Frame {
-    /// Who, what, to whom.
+    /// What it is.
     pub header: Header,
     /// Encoded by [`encode_body`].
     pub body: Bytes,
@@ -123,22 +122,21 @@ impl Frame {
         }
         let start = out.len();
         let h = &self.header;
+        let is_numbered = h.request != 0;
         out.reserve(HEADER_BYTES + self.body.len());
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&PROTOCOL.to_le_bytes());
+        out.push(PROTOCOL);
         out.push(h.kind);
-        out.push(h.flags);
-        out.extend_from_slice(&h.request.to_le_bytes());
-        out.extend_from_slice(h.cluster.as_bytes());
-        out.extend_from_slice(h.from.as_bytes());
-        out.extend_from_slice(h.to.as_bytes());
+        out.push(h.flags | if is_numbered { NUMBERED } else { 0 });
         out.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
-        out.extend_from_slice(&0u32.to_le_bytes());
         let mut crc = crc32fast::Hasher::new();
         crc.update(&out[start..]);
+        let number = h.request.to_le_bytes();
+        let number = if is_numbered { &number[..] } else { &[] };
+        crc.update(number);
         crc.update(&self.body);
         out.extend_from_slice(&crc.finalize().to_le_bytes());
-        debug_assert_eq!(out.len() - start, HEADER_BYTES);
+        out.extend_from_slice(number);
         out.extend_from_slice(&self.body);
         Ok(())
     }
@@ -149,38 +147,33 @@ impl Frame {
         if input[..seen] != MAGIC[..seen] {
             return Err(WireError::Malformed("magic"));
         }
-        if input.len() < HEADER_BYTES {
+        if input.len() < FIXED_BYTES {
             return Ok(None);
         }
-        let protocol = u16::from_le_bytes(field(input, 4));
-        if protocol != PROTOCOL {
-            return Err(WireError::Version(protocol));
+        if input[3] != PROTOCOL {
+            return Err(WireError::Version(input[3]));
         }
-        let length = u32::from_le_bytes(field(input, 76)) as usize;
+        let (kind, flags) = (input[4], input[5]);
+        let length = u32::from_le_bytes(field(input, 6)) as usize;
         if length > body_bytes_max {
             return Err(WireError::TooLong(length as u64));
         }
-        if input.len() < HEADER_BYTES + length {
-            input.reserve(HEADER_BYTES + length - input.len());
+        let is_numbered = flags & NUMBERED != 0;
+        let head = FIXED_BYTES + if is_numbered { NUMBER_BYTES } else { 0 };
+        if input.len() < head + length {
+            input.reserve(head + length - input.len());
             return Ok(None);
         }
-        let header = Header {
-            kind: input[6],
-            flags: input[7],
-            request: u64::from_le_bytes(field(input, 8)),
-            cluster: ClusterId::from_bytes(field(input, 16)),
-            from: NodeId::from_bytes(field(input, 36)),
-            to: NodeId::from_bytes(field(input, 56)),
-        };
         let mut crc = crc32fast::Hasher::new();
-        crc.update(&input[..84]);
-        crc.update(&input[HEADER_BYTES..HEADER_BYTES + length]);
-        if crc.finalize() != u32::from_le_bytes(field(input, 84)) {
+        crc.update(&input[..CRC_AT]);
+        crc.update(&input[FIXED_BYTES..head + length]);
+        if crc.finalize() != u32::from_le_bytes(field(input, CRC_AT)) {
             return Err(WireError::Checksum);
         }
-        input.advance(HEADER_BYTES);
+        let request = if is_numbered { u64::from_le_bytes(field(input, FIXED_BYTES)) } else { 0 };
+        input.advance(head);
         let body = input.split_to(length).freeze();
-        Ok(Some(Frame { header, body }))
+        Ok(Some(Frame { header: Header { kind, flags: flags & !NUMBERED, request }, body }))
     }
 }
 
@@ -285,17 +278,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sample(body: &'static [u8]) -> Frame {
-        Frame {
-            header: Header {
-                kind: 0x21,
-                flags: flags::REPLY,
-                request: 7,
-                cluster: ClusterId::from_bytes([0xcc; 20]),
-                from: NodeId::from_bytes([0xaa; 20]),
-                to: NodeId::from_bytes([0xbb; 20]),
-            },
-            body: Bytes::from_static(body),
-        }
+        Frame { header: Header { kind: 0x21, flags: flags::REPLY, request: 7 }, body: Bytes::from_static(body) }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -305,30 +288,23 @@ mod tests {
     /// Freezes the layout: changing it needs a new protocol version.
     #[test]
     fn golden_bytes() {
-        let mut out = Vec::new();
-        sample(b"body").encode(&mut out).unwrap();
-        assert_eq!(out.len(), HEADER_BYTES + 4);
-        let expected = concat!(
-            "504e444f",
-            "0100",
-            "21",
-            "01",
-            "0700000000000000",
-            "cccccccccccccccccccccccccccccccccccccccc",
-            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-            "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
-            "04000000",
-            "00000000",
-        );
-        assert_eq!(hex(&out[..84]), expected);
-        assert_eq!(hex(&out[84..]), concat!("badfac8c", "626f6479"));
+        let check = |frame: &Frame, expected: &str| {
+            let mut out = Vec::new();
+            frame.encode(&mut out).unwrap();
+            assert_eq!(hex(&out), expected);
+        };
+        let numbered = sample(b"body");
+        check(&numbered, concat!("504e44", "02", "21", "05", "04000000", "6247e0ff", "0700000000000000", "626f6479"));
+        let header = Header { request: 0, flags: 0, ..numbered.header };
+        check(&Frame { header, ..numbered }, concat!("504e44", "02", "21", "00", "04000000", "b5a8eb04", "626f6479"));
     }
 
     #[test]
     fn a_frame_survives_any_split() {
         let mut bytes = Vec::new();
         sample(b"first").encode(&mut bytes).unwrap();
-        sample(b"").encode(&mut bytes).unwrap();
+        let empty = Frame { header: Header { request: 0, ..sample(b"").header }, ..sample(b"") };
+        empty.encode(&mut bytes).unwrap();
         for cut in 0..bytes.len() {
             let mut input = BytesMut::from(&bytes[..cut]);
             let mut got = Vec::new();
@@ -339,7 +315,7 @@ mod tests {
             while let Some(frame) = Frame::decode(&mut input, 100).unwrap() {
                 got.push(frame);
             }
-            assert_eq!(got, [sample(b"first"), sample(b"")]);
+            assert_eq!(got, [sample(b"first"), empty.clone()]);
         }
     }
 
@@ -364,7 +340,7 @@ mod tests {
         ) {
             let mut bytes = random;
             if with_magic {
-                bytes.splice(0..bytes.len().min(6), [b'P', b'N', b'D', b'O', 1, 0]);
+                bytes.splice(0..bytes.len().min(6), [b'P', b'N', b'D', PROTOCOL, 0x21, 4]);
             }
             let _ = Frame::decode(&mut BytesMut::from(&bytes[..]), 1000);
             let _ = decode_body::<crate::Hello>(&bytes);

@@ -42,7 +42,7 @@ pub enum Purpose {
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`PROTOCOL`] of the sender.
-    pub protocol: u16,
+    pub protocol: u8,
     /// The sender's cluster.
     pub cluster: ClusterId,
     /// The sender.
@@ -83,12 +83,11 @@ impl Greeting<'_> {
         &self,
         reader: &mut Reader,
         writer: &mut Writer,
-        expect: Option<NodeId>,
         purpose: Purpose,
         dialled: &str,
     ) -> Result<Hello, WireError> {
         let hello = self.hello(purpose, dialled, true);
-        self.write(writer, kinds::HELLO, expect.unwrap_or(NodeId::from_bytes([0; 20])), &hello).await?;
+        write(writer, kinds::HELLO, &hello).await?;
         let peer = hear_hello(reader).await?;
         if !is_proven(self.keyring, Side::Accepting, &peer, &self.local.node, &self.nonce, &peer.proof) {
             return Err(WireError::Impostor(peer.node.to_string()));
@@ -96,7 +95,7 @@ impl Greeting<'_> {
         // Who probes only listens: nothing that it says is handled.
         if peer.accepted && purpose != Purpose::Probe {
             let proof = prove(self.keyring, Side::Connecting, &hello, &peer.node, &peer.nonce);
-            self.write(writer, kinds::PROOF, peer.node, &proof).await?;
+            write(writer, kinds::PROOF, &proof).await?;
         }
         Ok(peer)
     }
@@ -111,7 +110,7 @@ impl Greeting<'_> {
     ) -> Result<(), WireError> {
         let mut hello = self.hello(peer.purpose, "", accepted);
         hello.proof = prove(self.keyring, Side::Accepting, &hello, &peer.node, &peer.nonce);
-        self.write(writer, kinds::HELLO, peer.node, &hello).await?;
+        write(writer, kinds::HELLO, &hello).await?;
         if !accepted || peer.purpose == Purpose::Probe {
             return Ok(());
         }
@@ -139,18 +138,11 @@ impl Greeting<'_> {
             accepted,
         }
     }
+}
 
-    async fn write<T: Serialize>(
-        &self,
-        writer: &mut Writer,
-        kind: Kind,
-        to: NodeId,
-        body: &T,
-    ) -> Result<(), WireError> {
-        let header = Header { kind, flags: 0, request: 0, cluster: self.local.cluster, from: self.local.node, to };
-        writer.push(&Frame { header, body: encode_body(body)? })?;
-        writer.flush().await
-    }
+async fn write<T: Serialize>(writer: &mut Writer, kind: Kind, body: &T) -> Result<(), WireError> {
+    writer.push(&Frame { header: Header { kind, flags: 0, request: 0 }, body: encode_body(body)? })?;
+    writer.flush().await
 }
 
 /// The first frame of the other side.

@@ -2,9 +2,10 @@
 //! How the processes of one cluster talk on the cluster port: frames, connections, messages.
 //!
 //! `frame` is the codec, `hello` and `credential` the first frames of a connection, `conn` a connection with requests,
-//! replies and one-way frames, `messages` what nodes and roots say to each other, `explain` what operators ask. The bodies of Raft's frames belong to
-//! control/raft. Nothing here decides anything; control/agent and control/raft call it.
+//! replies and one-way frames, `messages` what nodes and roots say to each other (`beats`, `topology` and `whole` code what is
+//! sent often), `explain` what operators ask. The bodies of Raft's frames belong to control/raft. Nothing here decides anything; control/agent and control/raft call it.
 
+mod beats;
 mod conn;
 mod credential;
 mod error;
@@ -15,6 +16,7 @@ pub mod messages;
 mod topology;
 mod whole;
 
+pub use beats::Ends;
 pub use conn::{Conn, ConnConfig, Handler, Identity, NoHandler};
 pub use credential::{Credential, KeyOf, Keyring};
 pub use error::WireError;

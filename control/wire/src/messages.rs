@@ -19,6 +19,7 @@ use pando_topology::{NodeId, ShardId, TopologyVersion};
 use serde::{Deserialize, Serialize};
 
 use crate::WireError;
+use crate::beats::{self, Beat, Ends};
 use crate::explain::{Explanation, Question};
 use crate::frame::{ClusterId, Kind, decode_body, encode_body, kinds};
 use crate::topology::MapUpdate;
@@ -219,14 +220,19 @@ mod map_bits {
     pub const IS_EXACT: u8 = 2;
 }
 
-/// The body of a frame of kind [`MESSAGE`]. What is sent often has a tag of one byte and no names of fields.
-pub fn encode_message(message: &Message) -> Result<Bytes, WireError> {
+/// The body of a frame of kind [`MESSAGE`] on a connection of these two. What is sent often has a tag of one byte and a code
+/// of its own (`beats`, `topology`).
+pub fn encode_message(message: &Message, ends: &Ends) -> Result<Bytes, WireError> {
     match message {
-        Message::Heartbeat(beat) => tagged(tag::HEARTBEAT, beat),
-        Message::Ack(ack, leader) => tagged(tag::ACK, &(ack, leader)),
-        Message::PrimaryBeat(beat) => tagged(tag::PRIMARY_BEAT, beat),
-        Message::BeatAck(ack) => tagged(tag::BEAT_ACK, ack),
-        Message::Evidence(report) => tagged(tag::EVIDENCE, report),
+        Message::Heartbeat(beat) => Ok(beaten(tag::HEARTBEAT, &**beat, ends)),
+        Message::Ack(ack, leader) => Ok(beaten(tag::ACK, &(ack.clone(), *leader), ends)),
+        Message::PrimaryBeat(beat) => Ok(beaten(tag::PRIMARY_BEAT, beat, ends)),
+        Message::BeatAck(ack) => Ok(beaten(tag::BEAT_ACK, ack, ends)),
+        Message::Evidence(report) => {
+            let mut out = vec![tag::EVIDENCE];
+            rmp_serde::encode::write(&mut out, report).map_err(|error| WireError::Body(error.to_string()))?;
+            Ok(Bytes::from(out))
+        }
         Message::Map(update) => {
             let mut out = BytesMut::with_capacity(18 + update.body.len());
             out.put_u8(tag::MAP);
@@ -245,26 +251,28 @@ pub fn encode_message(message: &Message) -> Result<Bytes, WireError> {
     }
 }
 
-fn tagged<T: Serialize>(tag: u8, value: &T) -> Result<Bytes, WireError> {
-    let mut out = vec![tag];
-    rmp_serde::encode::write(&mut out, value).map_err(|error| WireError::Body(error.to_string()))?;
-    Ok(Bytes::from(out))
+fn beaten(tag: u8, beat: &impl Beat, ends: &Ends) -> Bytes {
+    let mut out = Vec::with_capacity(96);
+    out.push(tag);
+    beats::encode(beat, ends, &mut out);
+    Bytes::from(out)
 }
 
 /// The reverse of [`encode_message`].
-pub fn decode_message(body: &Bytes) -> Result<Message, WireError> {
-    fn untagged<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, WireError> {
-        rmp_serde::from_slice(body.get(1..).unwrap_or_default()).map_err(|error| WireError::Body(error.to_string()))
-    }
+pub fn decode_message(body: &Bytes, ends: &Ends) -> Result<Message, WireError> {
+    let rest = body.get(1..).unwrap_or_default();
     Ok(match body.first().copied().unwrap_or_default() {
-        tag::HEARTBEAT => Message::Heartbeat(untagged(body)?),
+        tag::HEARTBEAT => Message::Heartbeat(Box::new(beats::decode(rest, ends)?)),
         tag::ACK => {
-            let (ack, leader) = untagged(body)?;
+            let (ack, leader) = beats::decode(rest, ends)?;
             Message::Ack(ack, leader)
         }
-        tag::PRIMARY_BEAT => Message::PrimaryBeat(untagged(body)?),
-        tag::BEAT_ACK => Message::BeatAck(untagged(body)?),
-        tag::EVIDENCE => Message::Evidence(untagged(body)?),
+        tag::PRIMARY_BEAT => Message::PrimaryBeat(beats::decode(rest, ends)?),
+        tag::BEAT_ACK => Message::BeatAck(beats::decode(rest, ends)?),
+        tag::EVIDENCE => {
+            let report = rmp_serde::from_slice(rest).map_err(|error| WireError::Body(error.to_string()))?;
+            Message::Evidence(report)
+        }
         tag::MAP => {
             let number =
                 |at: usize| body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
