@@ -34,6 +34,9 @@ pub(crate) struct NodeSide {
     pub is_backed: bool,
     /// When each root last answered, and whom it called the leader.
     pub roots: BTreeMap<NodeId, (u64, Option<NodeId>)>,
+    /// What follows: until when it can be said that a majority of the roots has answered within the last lease. It is asked
+    /// for after each message.
+    quorum_until_ms: u64,
     /// The last primary that beat here, and when.
     beaten_ms: Option<u64>,
     /// A reign that ended here: the nodes that may stop waiting for it.
@@ -81,6 +84,7 @@ impl NodeSide {
             told_seq: None,
             is_backed: false,
             roots: BTreeMap::new(),
+            quorum_until_ms: 0,
             beaten_ms: None,
             ended: None,
             next_beat_ms: 0,
@@ -103,6 +107,7 @@ impl NodeSide {
         self.told_seq = None;
         self.is_backed = false;
         self.roots.clear();
+        self.quorum_until_ms = 0;
         self.ended = None;
         self.feeder = None;
         self.overdue = None;
@@ -135,14 +140,15 @@ impl Driver {
 
     /// A majority of the roots has answered within the last lease.
     pub fn has_quorum(&self) -> bool {
-        self.env.clock.now_ms() < self.quorum_until_ms()
+        self.env.clock.now_ms() < self.node.quorum_until_ms
     }
 
-    /// Until when it can be said that a majority of the roots has answered within the last lease.
-    fn quorum_until_ms(&self) -> u64 {
+    /// To be called when a root has answered, or the roots or the lease are others.
+    fn note_quorum(&mut self) {
         let until_ms = |root: &NodeId| self.node.roots.get(root).map_or(0, |(at, _)| at + self.config.lease_ms);
         let times = self.node.roots.values().map(|(at, _)| at + self.config.lease_ms);
-        times.filter(|time| self.map.roots().is_quorum(|root| until_ms(root) >= *time)).max().unwrap_or(0)
+        let times = times.filter(|time| self.map.roots().is_quorum(|root| until_ms(root) >= *time));
+        self.node.quorum_until_ms = times.max().unwrap_or(0);
     }
 
     /// Brings the kept links in line with the map.
@@ -184,6 +190,7 @@ impl Driver {
         }
         self.links.want(LinkKind::Replica, &replicas, identity);
         self.node.roots.retain(|id, _| self.map.roots().contains(id));
+        self.note_quorum();
         if self.node.feeder.is_some_and(|feeder| !roots.contains_key(&feeder)) {
             self.node.feeder = None;
         }
@@ -441,7 +448,8 @@ impl Driver {
         let lease = self.node.lease.poll(now, &self.node.promise);
         let is_held = self.state.joining.is_some() || self.giving.withholds();
         let until = if is_held { 0 } else { lease.until_ms };
-        let quorum_until_ms = self.quorum_until_ms();
+        self.note_quorum();
+        let quorum_until_ms = self.node.quorum_until_ms;
         let beaten_until_ms = self.node.beaten_ms.map_or(0, |at| at + self.config.lease_ms);
         self.node.looked_ms = now;
         let connected_until_ms = quorum_until_ms.max(until).max(beaten_until_ms);
