@@ -148,9 +148,7 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
             return Some(value);
         }
         self.lasts[index] = last_key(chunk);
-        if left < CHUNK_MIN
-            && self.chunks.get(index + 1).is_some_and(|next| left + next.len() <= CHUNK_MAX * 3 / 4)
-        {
+        if left < CHUNK_MIN && self.chunks.get(index + 1).is_some_and(|next| left + next.len() <= CHUNK_MAX * 3 / 4) {
             let next = self.chunks.remove(index + 1);
             self.lasts.remove(index);
             Arc::make_mut(&mut self.chunks[index]).extend(next.iter().cloned());

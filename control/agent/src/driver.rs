@@ -84,12 +84,6 @@ pub(crate) struct Driver {
     pub listener: Option<JoinHandle<()>>,
 }
 
-/// Milliseconds between heartbeats while nothing changes: a quarter of the lease, so that one may be lost and
-/// two late before a promise runs out. What changes is sent at once.
-pub(crate) fn heartbeat_ms(lease_ms: u64) -> u64 {
-    (lease_ms / 4).max(1)
-}
-
 /// Events that are taken in before the driver looks at the clock again.
 const EVENTS_MAX: usize = 64;
 

@@ -216,4 +216,20 @@ mod tests {
         check(&mut feed, 3, "3-299");
         check(&mut feed, 290, "290-299");
     }
+
+    #[test]
+    fn while_a_round_is_under_way_both_it_and_the_last_one_count() {
+        let mut feed = Feed::default();
+        for version in 1..2000 {
+            feed.publish(map(version));
+            if [3, 7].contains(&version) {
+                feed.note_round();
+            }
+        }
+        check(&mut feed, 3, "3-1999");
+        check(&mut feed, 7, "7-1999");
+        feed.note_round();
+        check(&mut feed, 7, "7-1999");
+        assert_eq!(feed.told.iter().flatten().count(), 2);
+    }
 }

@@ -12,10 +12,20 @@ use pando_wire::messages::Message;
 use pando_wire::{Conn, MapUpdate};
 
 use crate::api::AgentConfig;
-use crate::driver::{Driver, heartbeat_ms};
+use crate::driver::Driver;
 use crate::feed::calm_pause_ms;
 use crate::net::{self, Address, ConnId, LinkKey, LinkKind};
 use crate::node_state::NodeState;
+
+/// Milliseconds between heartbeats while nothing changes: a quarter of the lease, so that one may be lost and
+/// two late before a promise runs out; a third in clusters of so many nodes that their heartbeats are what a root does
+/// most. What changes is sent at once.
+fn heartbeat_ms(lease_ms: u64, nodes: usize) -> u64 {
+    (lease_ms / if nodes < MANY_NODES { 4 } else { 3 }).max(1)
+}
+
+/// See `heartbeat_ms`.
+const MANY_NODES: usize = 4_000;
 
 /// What the node half remembers.
 pub(crate) struct NodeSide {
@@ -215,7 +225,8 @@ impl Driver {
     pub fn send_heartbeats(&mut self) {
         let now = self.env.clock.now_ms();
         let is_eager = now < self.node.eager_until_ms && !self.is_shard_told(now);
-        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms) / if is_eager { 8 } else { 1 };
+        let pause_ms = heartbeat_ms(self.config.lease_ms, self.map.nodes().len());
+        self.node.next_beat_ms = now + pause_ms / if is_eager { 8 } else { 1 };
         let seq = self.node.lease.next_seq(now);
         if self.node.active.is_some() {
             self.node.told_seq.get_or_insert(seq);
@@ -296,7 +307,9 @@ impl Driver {
             let late_ms = now - self.node.next_beat_ms;
             self.send_heartbeats();
             self.update_lease();
-            self.links.reset_silent((self.config.lease_ms / 2).max(500), late_ms);
+            // Two beats went unanswered.
+            let silent_ms = 2 * heartbeat_ms(self.config.lease_ms, self.map.nodes().len());
+            self.links.reset_silent(silent_ms.max(500), late_ms);
             if !self.has_quorum() {
                 self.info.set_reason(self.quorum_reason());
             }

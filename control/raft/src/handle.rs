@@ -144,7 +144,8 @@ impl Raft {
 
     /// The node that leads, as far as known.
     pub fn leader_node(&self) -> Option<NodeId> {
-        self.core.status.borrow().leader_address().map(|(_, address)| address.node)
+        let status = self.core.status.borrow();
+        status.addresses.get(&status.leader?).map(|address| address.node)
     }
 
     /// Whether this root leads, or did when it last heard of it.

@@ -188,12 +188,12 @@ impl Child {
         let window = Arc::new(Semaphore::new(self.options.window));
         let mut tasks = Vec::new();
         let maps = SharedMaps::between_agents();
-        let disk = Arc::new(SimDisk::new());
         for index in self.options.first..self.options.first + self.options.count {
             let host = address(index);
             let env = Env {
                 net: Arc::new(CountingNet::new(self.bytes.clone(), host)),
-                disk: disk.clone(),
+                // One for each: to remove a folder it looks at all its files.
+                disk: Arc::new(SimDisk::new()),
                 clock: Arc::new(RealClock),
                 rng: Arc::new(SystemRng),
             };
