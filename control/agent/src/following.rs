@@ -53,9 +53,10 @@ pub(crate) struct NodeSide {
     pub ended: Option<(Claim, Vec<NodeId>)>,
     /// When the next round of heartbeats is due.
     next_beat_ms: u64,
-    /// The own shard has just changed: until then beats follow each other quickly, because the one that told a new
-    /// replica may have come before its map.
+    /// The own shard has just changed: until then beats to its replicas follow each other quickly, because the one that told
+    /// a new replica may have come before its map. The next such beat.
     pub eager_until_ms: u64,
+    next_eager_ms: u64,
     /// When the lease was last looked at, and until when the verdict then holds if nothing comes.
     looked_ms: u64,
     connected_until_ms: u64,
@@ -99,6 +100,7 @@ impl NodeSide {
             ended: None,
             next_beat_ms: 0,
             eager_until_ms: 0,
+            next_eager_ms: u64::MAX,
             looked_ms: 0,
             connected_until_ms: 0,
             unserved_ms: None,
@@ -114,6 +116,7 @@ impl NodeSide {
         self.lease_until_ms = 0;
         self.cluster_ok = false;
         self.active = None;
+        self.next_eager_ms = u64::MAX;
         self.told_seq = None;
         self.is_backed = false;
         self.roots.clear();
@@ -207,30 +210,37 @@ impl Driver {
         self.choose_feeder();
     }
 
-    /// Every replica that could take over knows that its promise is needed, as far as this member of the shard can tell.
-    fn is_shard_told(&self, now: u64) -> bool {
-        let me = self.me();
-        let Some(shard) = self.map.shard_of(&me) else { return true };
-        if shard.replicas.is_empty() {
-            return true;
+    /// A primary some of whose replicas do not know yet that their promise is needed, for a while after its shard has
+    /// changed. (A replica that is told says so to the roots by itself.)
+    fn is_eager(&self, now: u64) -> bool {
+        let is_untold = || self.node.lease.claim().is_some() && self.node.lease.replicas_until_ms() <= now;
+        now < self.node.eager_until_ms && self.state.joining.is_none() && is_untold()
+    }
+
+    /// Begins a round.
+    fn next_seq(&mut self, now: u64) -> u64 {
+        let seq = self.node.lease.next_seq(now);
+        if self.node.active.is_some() {
+            self.node.told_seq.get_or_insert(seq);
         }
-        if shard.primary == me {
-            return self.node.lease.replicas_until_ms() > now;
+        seq
+    }
+
+    /// The beats of a round to the replicas.
+    fn send_beats(&mut self, now: u64, seq: u64) {
+        for (replica, beat) in self.node.lease.beats(seq) {
+            let message = Message::PrimaryBeat(beat);
+            self.links.send((LinkKind::Replica, replica), &message, &mut self.counters);
         }
-        let since = self.map.node(&me).map(|node| node.promotable_since).unwrap_or_default();
-        self.node.promise.told().is_some_and(|told| told.shard == shard.id && told.version >= since)
+        let pause_ms = heartbeat_ms(self.config.lease_ms, self.map.nodes().len()) / 8;
+        self.node.next_eager_ms = if self.is_eager(now) { now + pause_ms.max(1) } else { u64::MAX };
     }
 
     /// One round of heartbeats to all roots and beats to all replicas.
     pub fn send_heartbeats(&mut self) {
         let now = self.env.clock.now_ms();
-        let is_eager = now < self.node.eager_until_ms && !self.is_shard_told(now);
-        let pause_ms = heartbeat_ms(self.config.lease_ms, self.map.nodes().len());
-        self.node.next_beat_ms = now + pause_ms / if is_eager { 8 } else { 1 };
-        let seq = self.node.lease.next_seq(now);
-        if self.node.active.is_some() {
-            self.node.told_seq.get_or_insert(seq);
-        }
+        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms, self.map.nodes().len());
+        let seq = self.next_seq(now);
         let status = self.plane.status();
         let told = self.node.promise.told();
         let (version, roots_since) = self.node.lease.versions();
@@ -271,10 +281,7 @@ impl Driver {
             }
         }
         if claim.is_some() {
-            for (replica, beat) in self.node.lease.beats(seq) {
-                let message = Message::PrimaryBeat(beat);
-                self.links.send((LinkKind::Replica, replica), &message, &mut self.counters);
-            }
+            self.send_beats(now, seq);
         }
         if let Some((ended, members)) = &self.node.ended
             && let Some(beat) = self.node.lease.release(seq, *ended)
@@ -291,7 +298,11 @@ impl Driver {
         let node = &self.node;
         let ahead = |at_ms: u64| if at_ms > node.looked_ms { at_ms } else { u64::MAX };
         // A promise that ends frees a candidate, an acknowledgement that ages ends a quorum.
-        let due_ms = node.next_beat_ms.min(ahead(node.promise.blocked_until_ms())).min(ahead(node.connected_until_ms));
+        let due_ms = node
+            .next_beat_ms
+            .min(node.next_eager_ms)
+            .min(ahead(node.promise.blocked_until_ms()))
+            .min(ahead(node.connected_until_ms));
         let overdue_ms = node.overdue.map_or(u64::MAX, |(_, _, at_ms)| at_ms);
         due_ms.min(overdue_ms).min(self.unstored_ms.unwrap_or(u64::MAX)).min(self.seek_due_ms(now)).max(now)
     }
@@ -313,6 +324,9 @@ impl Driver {
             if !self.has_quorum() {
                 self.info.set_reason(self.quorum_reason());
             }
+        } else if now >= self.node.next_eager_ms {
+            let seq = self.next_seq(now);
+            self.send_beats(now, seq);
         } else if is_free && self.map.role_of(&self.me()) == Some(Role::Replica) {
             // Its primary is silent: the roots may want to know at once that it can be promoted.
             self.send_heartbeats();

@@ -269,7 +269,11 @@ impl Driver {
         let mut concerned = BTreeSet::new();
         for change in &changes {
             match change {
-                Change::NodeUpsert(node) => drop(concerned.insert(node.id)),
+                Change::NodeUpsert(node) => {
+                    concerned.insert(node.id);
+                    // A primary counts on the promises of its replicas that are well.
+                    concerned.extend(map.shard_of(&node.id).into_iter().flat_map(|shard| shard.members()));
+                }
                 Change::NodeRemove(id) => {
                     root.evidence.forget(id);
                     self.reach.forget(id);
