@@ -134,8 +134,6 @@ pub fn run(options: &ChildOptions) -> Result<(), String> {
             }
         }
     });
-    // Each agent has a machine of its own otherwise, and takes no time from the roots.
-    rustix::process::nice(10).map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let mut child = Child::new(options.clone());
         while let Some(order) = ordered.recv().await {
