@@ -15,7 +15,7 @@ use crate::net::ConnId;
 pub(crate) const TURN_MAX: usize = 128;
 
 /// From one round to the next pass at least so many microseconds for each subscriber.
-const ROUND_US_EACH: u64 = 40;
+const ROUND_US_EACH: u64 = 80;
 const ROUND_MIN_MS: u64 = 5;
 const ROUND_MAX_MS: u64 = 500;
 
