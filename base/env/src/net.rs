@@ -19,6 +19,8 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     fn peer_addr(&self) -> io::Result<SocketAddr>;
     /// The address of this side.
     fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// Lets the runtime of the caller wake whoever waits for it, in place of the one on which it was made.
+    fn move_here(self: Box<Self>) -> io::Result<BoxStream>;
 }
 
 /// A connected byte stream of any kind.
@@ -58,6 +60,10 @@ impl Stream for TcpStream {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         TcpStream::local_addr(self)
+    }
+
+    fn move_here(self: Box<Self>) -> io::Result<BoxStream> {
+        Ok(Box::new(TcpStream::from_std(self.into_std()?)?))
     }
 }
 

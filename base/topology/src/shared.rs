@@ -17,6 +17,9 @@ const CHUNK_MIN: usize = 16;
 pub struct SharedMap<K, V> {
     /// Never empty ones; the keys rise through all of them.
     chunks: Vec<Arc<Vec<(K, V)>>>,
+    /// The last key of each, side by side: to find a chunk would be a cache miss for each step otherwise, and heartbeats
+    /// look up nodes and shards all the time.
+    lasts: Vec<K>,
     len: usize,
 }
 
@@ -29,7 +32,7 @@ impl<K, V> Default for SharedMap<K, V> {
 impl<K, V> SharedMap<K, V> {
     /// The empty map.
     pub const fn new() -> Self {
-        Self { chunks: Vec::new(), len: 0 }
+        Self { chunks: Vec::new(), lasts: Vec::new(), len: 0 }
     }
 
     /// How many entries there are.
@@ -72,7 +75,7 @@ impl<K, V> SharedMap<K, V> {
 impl<K: Ord, V> SharedMap<K, V> {
     /// The chunk in which the key is, or would be.
     fn chunk_of(&self, key: &K) -> usize {
-        self.chunks.partition_point(|chunk| chunk.last().is_some_and(|(last, _)| last < key))
+        self.lasts.partition_point(|last| last < key)
     }
 
     /// The value of a key.
@@ -108,6 +111,7 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let index = self.chunk_of(&key).min(self.chunks.len().saturating_sub(1));
         let Some(shared) = self.chunks.get_mut(index) else {
+            self.lasts.push(key.clone());
             self.chunks.push(Arc::new(vec![(key, value)]));
             self.len = 1;
             return None;
@@ -121,6 +125,10 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         if chunk.len() > CHUNK_MAX {
             let upper = chunk.split_off(chunk.len() / 2);
             self.chunks.insert(index + 1, Arc::new(upper));
+            self.lasts.insert(index, last_key(&self.chunks[index]));
+            self.lasts[index + 1] = last_key(&self.chunks[index + 1]);
+        } else if self.lasts[index] != chunk[chunk.len() - 1].0 {
+            self.lasts[index] = last_key(chunk);
         }
         None
     }
@@ -136,10 +144,13 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         self.len -= 1;
         if left == 0 {
             self.chunks.remove(index);
-        } else if left < CHUNK_MIN
-            && self.chunks.get(index + 1).is_some_and(|next| left + next.len() <= CHUNK_MAX * 3 / 4)
-        {
+            self.lasts.remove(index);
+            return Some(value);
+        }
+        self.lasts[index] = last_key(chunk);
+        if left < CHUNK_MIN && self.chunks.get(index + 1).is_some_and(|next| left + next.len() <= CHUNK_MAX * 3 / 4) {
             let next = self.chunks.remove(index + 1);
+            self.lasts.remove(index);
             Arc::make_mut(&mut self.chunks[index]).extend(next.iter().cloned());
         }
         Some(value)
@@ -182,6 +193,11 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
     }
 }
 
+/// The last key of a chunk; there is one.
+fn last_key<K: Clone, V>(chunk: &[(K, V)]) -> K {
+    chunk[chunk.len() - 1].0.clone()
+}
+
 /// A place between two entries.
 struct Cursor<'a, K, V> {
     chunks: &'a [Arc<Vec<(K, V)>>],
@@ -220,7 +236,7 @@ impl<'a, K, V> Cursor<'a, K, V> {
     }
 }
 
-impl<K: Ord, V> FromIterator<(K, V)> for SharedMap<K, V> {
+impl<K: Ord + Clone, V> FromIterator<(K, V)> for SharedMap<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let mut entries = BTreeMap::from_iter(entries).into_iter().peekable();
         let mut map = Self::new();
@@ -228,6 +244,7 @@ impl<K: Ord, V> FromIterator<(K, V)> for SharedMap<K, V> {
             // Room for some more before the first split.
             let chunk: Vec<(K, V)> = entries.by_ref().take(CHUNK_MAX * 3 / 4).collect();
             map.len += chunk.len();
+            map.lasts.push(last_key(&chunk));
             map.chunks.push(Arc::new(chunk));
         }
         map
@@ -259,7 +276,7 @@ impl<K: Serialize, V: Serialize> Serialize for SharedMap<K, V> {
     }
 }
 
-impl<'de, K: Ord + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for SharedMap<K, V> {
+impl<'de, K: Ord + Clone + Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for SharedMap<K, V> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         Ok(BTreeMap::deserialize(d)?.into_iter().collect())
     }
@@ -290,6 +307,7 @@ mod tests {
             prop_assert!(map.iter().rev().eq(naive.iter().rev()));
             prop_assert_eq!(map.len(), naive.len());
             prop_assert!(map.chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= CHUNK_MAX));
+            prop_assert!(map.chunks.iter().map(|chunk| last_key(chunk)).eq(map.lasts.iter().copied()));
             for key in 0..400 {
                 prop_assert_eq!(map.get(&key), naive.get(&key));
                 prop_assert_eq!(map.get_mut(&key), naive.get_mut(&key));

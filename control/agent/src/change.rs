@@ -187,6 +187,7 @@ impl Driver {
     pub fn group_config(&self) -> GroupConfig {
         GroupConfig {
             env: self.env.clone(),
+            home: self.home.clone(),
             dir: self.file.root_dir(self.state.root_files),
             identity: self.identity(),
             new_voter: None,
@@ -207,7 +208,8 @@ impl Driver {
         self.root = Some(RootSide::new(&self.env, &self.config, node, incarnation, is_new, note.as_ref()));
         let events = self.events.clone();
         let watched = group.clone().watch(move || events.send(Event::RootsChanged).is_ok());
-        self.group_watch = Some(tokio::spawn(watched));
+        // There, because the member's status changes with each heartbeat, and most changes mean nothing here.
+        self.group_watch = Some(self.home.spawn(watched));
         self.group = Some(group);
         self.update_view();
         self.on_roots_changed();

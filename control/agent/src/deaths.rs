@@ -83,10 +83,15 @@ impl Driver {
         }
         tracing::info!(%node, %incarnation, "a process is gone");
         let proof = ProofOfDeath { node, incarnation };
+        let bound_ms = self.node.promise.blocked_until_ms();
         self.node.promise.on_proof_of_death(proof);
         self.root_proof(proof);
-        // A candidate is free now, and the roots want to know.
-        self.send_heartbeats();
-        self.update_lease();
+        // A candidate is free now, and the roots want to know. Of a node of another shard they know themselves: a root finds
+        // thousands dead at once and has nothing to say for itself.
+        let is_of_shard = self.map.shard_of(&self.me()).is_some_and(|shard| shard.members().any(|id| id == node));
+        if is_of_shard || self.node.promise.blocked_until_ms() != bound_ms {
+            self.send_heartbeats();
+            self.update_lease();
+        }
     }
 }

@@ -19,7 +19,7 @@ use pando_liveness::LedgerNote;
 use pando_topology::{ClusterMap, NodeId, NodeKey, Role};
 use pando_wire::messages::{Call, Contact, Island, Reply};
 use pando_wire::{Conn, ConnConfig, Credential, Header, Identity, Keyring, Purpose};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::api::{AgentConfig, AgentError, Answer, DataPlane, Request};
@@ -31,6 +31,7 @@ use crate::following::NodeSide;
 use crate::giving::{GIVING, Giving};
 use crate::group::Group;
 use crate::handle::{AgentHandle, Ask};
+use crate::home::Home;
 use crate::info::{Info, Moment};
 use crate::links::Links;
 use crate::net::{self, ConnId, Door, Events, LinkKind};
@@ -38,9 +39,7 @@ use crate::node_state::{NodeState, StateFile};
 use crate::reach::Reach;
 use crate::root_side::RootSide;
 use crate::seek::Book;
-
-/// A state to be written, and who waits for it.
-pub(crate) type Store = (NodeState, Option<oneshot::Sender<std::io::Result<()>>>);
+use crate::storing::{Store, write_maps, write_states};
 
 /// See the head of this file.
 pub(crate) struct Driver {
@@ -62,6 +61,8 @@ pub(crate) struct Driver {
     pub root: Option<RootSide>,
     /// What the process before this one has promised as a root.
     pub root_note: Option<LedgerNote>,
+    /// Where the group runs.
+    pub home: Home,
     pub group: Option<Group>,
     pub group_watch: Option<JoinHandle<()>>,
     /// How often this process has started its member again, see `repair`.
@@ -83,12 +84,6 @@ pub(crate) struct Driver {
     pub listener: Option<JoinHandle<()>>,
 }
 
-/// Milliseconds between heartbeats while nothing changes: a third of the lease, so that one may be lost before a
-/// promise runs out, or late by two thirds of the lease. What changes is sent at once.
-pub(crate) fn heartbeat_ms(lease_ms: u64) -> u64 {
-    (lease_ms / 3).max(1)
-}
-
 /// Events that are taken in before the driver looks at the clock again.
 const EVENTS_MAX: usize = 64;
 
@@ -96,7 +91,12 @@ const EVENTS_MAX: usize = 64;
 const IDLE_MS: u64 = 10_000;
 
 /// Starts an agent on this runtime: see [`crate::Agent::start`].
-pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: Env) -> Result<AgentHandle, AgentError> {
+pub(crate) async fn start(
+    config: AgentConfig,
+    plane: Arc<dyn DataPlane>,
+    env: Env,
+    home: Home,
+) -> Result<AgentHandle, AgentError> {
     let file = StateFile::new(env.clone(), &config);
     let in_file = |source| AgentError::State { path: file.path().display().to_string(), source };
     let loaded = file.load().await.map_err(in_file)?;
@@ -107,7 +107,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     state.begin_incarnation(env.clock.unix_ms());
     if !config.host.is_empty() {
         state.host = config.host.clone();
-    } else if !state.host.is_empty() && !is_own_address(&env, &state.host).await {
+    } else if !state.host.is_empty() && !net::is_own_address(&env, &state.host).await {
         tracing::info!(host = state.host, "this machine has not the address any more that this node had");
         state.host.clear();
     }
@@ -158,6 +158,7 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
         node: NodeSide::new(&env, &config, &state, is_first_ever),
         root: None,
         root_note,
+        home,
         group: None,
         group_watch: None,
         reopened: 0,
@@ -199,14 +200,6 @@ pub(crate) async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: E
     Ok(AgentHandle { asks, info })
 }
 
-/// A learned address belongs to the machine that it was learned on; this may be another one. When in doubt it is.
-async fn is_own_address(env: &Env, host: &str) -> bool {
-    match env.net.listen(host, 0).await {
-        Ok(_) => true,
-        Err(error) => error.kind() != std::io::ErrorKind::AddrNotAvailable,
-    }
-}
-
 impl Driver {
     /// Who this process is at the moment.
     pub fn identity(&self) -> Identity {
@@ -228,6 +221,8 @@ impl Driver {
         let mut batch = Vec::with_capacity(EVENTS_MAX);
         let mut has_handles = true;
         let mut alarm = self.env.clock.alarm();
+        // Events that this task has still to take in before it lets others run.
+        let mut waiting = 0_usize;
         loop {
             // What was due is done; if something is left, time has to pass for it.
             let due_ms = self.next_due_ms();
@@ -235,6 +230,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = events.recv_many(&mut batch, EVENTS_MAX) => {
+                    waiting = waiting.saturating_sub(batch.len());
                     for event in batch.drain(..) {
                         self.on_event(event).await;
                     }
@@ -253,6 +249,11 @@ impl Driver {
                 () = alarm.wait(self.env.clock.now_ms(), due_ms) => {}
             }
             self.on_due();
+            if waiting == 0 && !events.is_empty() {
+                // What has come meanwhile comes after the other tasks: connections and flows are not to wait for all of it.
+                tokio::task::yield_now().await;
+                waiting = events.len();
+            }
         }
     }
 
@@ -588,61 +589,6 @@ impl Driver {
             if let Err(text) = self.persist_durably().await {
                 tracing::warn!(text, "the next process of this root will wait for promises that it cannot know");
             }
-        }
-    }
-}
-
-/// How long to wait before a state that could not be written is tried again.
-const STORE_RETRY: Duration = Duration::from_millis(500);
-
-/// Writes states in order; of several that wait only the last, because each holds everything. What could
-/// not be written is tried again: a new primary waits for its reign to be durable.
-async fn write_states(file: StateFile, mut stores: mpsc::UnboundedReceiver<Store>, events: Events) {
-    let mut failed: Option<NodeState> = None;
-    loop {
-        let next = match failed.take() {
-            None => stores.recv().await,
-            Some(state) => match tokio::time::timeout(STORE_RETRY, stores.recv()).await {
-                Ok(next) => next,
-                Err(_) => Some((state, None)),
-            },
-        };
-        let Some((mut state, done)) = next else { return };
-        let mut waiting: Vec<_> = done.into_iter().collect();
-        while let Ok((newer, done)) = stores.try_recv() {
-            state = newer;
-            waiting.extend(done);
-        }
-        let result = file.store(&state).await;
-        for done in waiting {
-            let copy = match &result {
-                Ok(()) => Ok(()),
-                Err(error) => Err(std::io::Error::new(error.kind(), error.to_string())),
-            };
-            done.send(copy).ok();
-        }
-        match result {
-            Ok(()) => {
-                if let Some(reign) = state.reign {
-                    events.send(Event::Stored(reign.version)).ok();
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, path = %file.path().display(), "cannot write the node's state");
-                failed = Some(state);
-            }
-        }
-    }
-}
-
-/// Writes maps, the last of those that wait. It is a cache: one that cannot be written is left out.
-async fn write_maps(file: StateFile, mut maps: watch::Receiver<Option<Arc<ClusterMap>>>) {
-    while maps.changed().await.is_ok() {
-        let map = maps.borrow_and_update().clone();
-        if let Some(map) = map
-            && let Err(error) = file.store_map(&map).await
-        {
-            tracing::warn!(%error, "cannot write the map; after a restart the roots tell it");
         }
     }
 }

@@ -44,12 +44,17 @@ pub(crate) enum News {
     },
 }
 
-/// Whether a change only adds: nothing that was in `old` is gone, or anywhere else, or not well any more.
+/// Whether a change only adds: nothing that was in `old` is gone, or anywhere else, or not well any more. Of a node that
+/// serves no slots it does not matter to many whether it is well: roots with too much to do may doubt hundreds that have
+/// just joined, and must not have all the more to do for it.
 fn is_calm(old: &ClusterMap, change: &Change) -> bool {
     match change {
         Change::NodeUpsert(node) => old.node(&node.id).is_none_or(|before| {
-            let moved = Node { shard: node.shard, promotable_since: node.promotable_since, ..Node::clone(before) };
-            moved == **node
+            let serves =
+                old.shard_of(&node.id).is_some_and(|shard| shard.primary == node.id && !shard.slots.is_empty());
+            let failed = if serves { before.failed } else { node.failed };
+            let (shard, promotable_since) = (node.shard, node.promotable_since);
+            Node { shard, promotable_since, failed, ..Node::clone(before) } == **node
         }),
         Change::ShardUpsert(shard) => old
             .shard(&shard.id)
@@ -68,8 +73,8 @@ pub(crate) struct Feed {
     past: VecDeque<Arc<ClusterMap>>,
     /// Updates that lead to the present map: by the version where they start, and whether they are exact.
     ready: BTreeMap<(TopologyVersion, bool), MapUpdate>,
-    /// The map that all subscribers were last told of: most of them have it.
-    told: Option<Arc<ClusterMap>>,
+    /// The maps with which the last two rounds of telling everybody began: most subscribers have the one or the other.
+    told: [Option<Arc<ClusterMap>>; 2],
     /// The last copy of a whole map, and its code.
     copy: Option<(Arc<ClusterMap>, MapUpdate)>,
 }
@@ -93,7 +98,7 @@ impl Feed {
             }
             _ => {
                 self.past.clear();
-                (self.told, self.copy) = (None, None);
+                (self.told, self.copy) = ([None, None], None);
                 News::Everything
             }
         };
@@ -121,16 +126,16 @@ impl Feed {
         self.map.as_ref().map_or(0, |map| map.nodes().len())
     }
 
-    /// All subscribers are being told of the present map.
-    pub fn note_told(&mut self) {
-        self.told = self.map.clone();
+    /// All subscribers will be told of the present map, or a later one.
+    pub fn note_round(&mut self) {
+        self.told = [self.map.clone(), self.told[0].take()];
     }
 
     /// The latest map that is known here and not later than this version.
     fn base(&self, has: TopologyVersion) -> Option<&Arc<ClusterMap>> {
         let at = self.past.partition_point(|past| past.version() <= has);
         let past = at.checked_sub(1).and_then(|at| self.past.get(at));
-        let others = self.told.iter().chain(self.copy.as_ref().map(|(map, _)| map));
+        let others = self.told.iter().flatten().chain(self.copy.as_ref().map(|(map, _)| map));
         let others = others.filter(|map| map.version() <= has);
         past.into_iter().chain(others).max_by_key(|map| map.version())
     }
@@ -173,7 +178,7 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pando_topology::{ClusterId, MapParts};
+    use pando_topology::{ClusterId, Incarnation, MapParts, NodeId, Shard, ShardId, Slot};
 
     fn map(version: u64) -> Arc<ClusterMap> {
         let empty = ClusterMap::empty(ClusterId::from_bytes([1; 20]));
@@ -215,5 +220,64 @@ mod tests {
         }
         check(&mut feed, 3, "3-299");
         check(&mut feed, 290, "290-299");
+    }
+
+    /// A shard of a primary (1) and a replica (2), which has failed or not.
+    fn shard(version: u64, has_slots: bool, failed: [bool; 2]) -> Arc<ClusterMap> {
+        let mut parts = map(version).parts().clone();
+        let shard = ShardId::from_bytes([7; 20]);
+        let [primary, replica] = [1, 2].map(|n| NodeId::from_bytes([n; 20]));
+        for (id, failed) in [primary, replica].into_iter().zip(failed) {
+            let node = Node { shard: Some(shard), failed, ..Node::new(id, "h", 1) };
+            parts.nodes.insert(id, Arc::new(node));
+        }
+        let slots = Slot::new(3).into_iter().filter(|_| has_slots).collect();
+        let reign = TopologyVersion(1);
+        let shard = Shard {
+            id: shard,
+            epoch: 1,
+            reign,
+            primary,
+            primary_incarnation: Incarnation(0),
+            replicas: vec![replica],
+            slots,
+            wants_replica: true,
+        };
+        parts.shards.insert(shard.id, Arc::new(shard));
+        Arc::new(ClusterMap::new(parts).expect("valid"))
+    }
+
+    #[test]
+    fn only_those_who_serve_slots_are_missed_by_all() {
+        let check = |has_slots: bool, failed: [bool; 2], expected: bool| {
+            let mut feed = Feed::default();
+            feed.publish(shard(10, has_slots, [false, false]));
+            let News::Changes { is_calm, .. } = feed.publish(shard(11, has_slots, failed)) else { panic!("no news") };
+            assert_eq!(is_calm, expected, "{has_slots} {failed:?}");
+            let News::Changes { is_calm, .. } = feed.publish(shard(12, has_slots, [false, false])) else {
+                panic!("no news")
+            };
+            assert_eq!(is_calm, expected, "and back: {has_slots} {failed:?}");
+        };
+        check(true, [true, false], false);
+        check(true, [false, true], true);
+        check(true, [true, true], false);
+        check(false, [true, true], true);
+    }
+
+    #[test]
+    fn while_a_round_is_under_way_both_it_and_the_last_one_count() {
+        let mut feed = Feed::default();
+        for version in 1..2000 {
+            feed.publish(map(version));
+            if [3, 7].contains(&version) {
+                feed.note_round();
+            }
+        }
+        check(&mut feed, 3, "3-1999");
+        check(&mut feed, 7, "7-1999");
+        feed.note_round();
+        check(&mut feed, 7, "7-1999");
+        assert_eq!(feed.told.iter().flatten().count(), 2);
     }
 }

@@ -12,10 +12,16 @@ use pando_wire::messages::Message;
 use pando_wire::{Conn, MapUpdate};
 
 use crate::api::AgentConfig;
-use crate::driver::{Driver, heartbeat_ms};
+use crate::driver::Driver;
 use crate::feed::calm_pause_ms;
 use crate::net::{self, Address, ConnId, LinkKey, LinkKind};
 use crate::node_state::NodeState;
+
+/// Milliseconds between heartbeats while nothing changes: a third of the lease, so that one may be lost before a
+/// promise runs out, or late by two thirds of the lease. What changes is sent at once.
+fn heartbeat_ms(lease_ms: u64) -> u64 {
+    (lease_ms / 3).max(1)
+}
 
 /// What the node half remembers.
 pub(crate) struct NodeSide {
@@ -34,15 +40,19 @@ pub(crate) struct NodeSide {
     pub is_backed: bool,
     /// When each root last answered, and whom it called the leader.
     pub roots: BTreeMap<NodeId, (u64, Option<NodeId>)>,
+    /// What follows: until when it can be said that a majority of the roots has answered within the last lease. It is asked
+    /// for after each message.
+    quorum_until_ms: u64,
     /// The last primary that beat here, and when.
     beaten_ms: Option<u64>,
     /// A reign that ended here: the nodes that may stop waiting for it.
     pub ended: Option<(Claim, Vec<NodeId>)>,
     /// When the next round of heartbeats is due.
     next_beat_ms: u64,
-    /// The own shard has just changed: until then beats follow each other quickly, because the one that told a new
-    /// replica may have come before its map.
+    /// The own shard has just changed: until then beats to its replicas follow each other quickly, because the one that told
+    /// a new replica may have come before its map. The next such beat.
     pub eager_until_ms: u64,
+    next_eager_ms: u64,
     /// When the lease was last looked at, and until when the verdict then holds if nothing comes.
     looked_ms: u64,
     connected_until_ms: u64,
@@ -81,10 +91,12 @@ impl NodeSide {
             told_seq: None,
             is_backed: false,
             roots: BTreeMap::new(),
+            quorum_until_ms: 0,
             beaten_ms: None,
             ended: None,
             next_beat_ms: 0,
             eager_until_ms: 0,
+            next_eager_ms: u64::MAX,
             looked_ms: 0,
             connected_until_ms: 0,
             unserved_ms: None,
@@ -100,9 +112,11 @@ impl NodeSide {
         self.lease_until_ms = 0;
         self.cluster_ok = false;
         self.active = None;
+        self.next_eager_ms = u64::MAX;
         self.told_seq = None;
         self.is_backed = false;
         self.roots.clear();
+        self.quorum_until_ms = 0;
         self.ended = None;
         self.feeder = None;
         self.overdue = None;
@@ -135,14 +149,15 @@ impl Driver {
 
     /// A majority of the roots has answered within the last lease.
     pub fn has_quorum(&self) -> bool {
-        self.env.clock.now_ms() < self.quorum_until_ms()
+        self.env.clock.now_ms() < self.node.quorum_until_ms
     }
 
-    /// Until when it can be said that a majority of the roots has answered within the last lease.
-    fn quorum_until_ms(&self) -> u64 {
+    /// To be called when a root has answered, or the roots or the lease are others.
+    fn note_quorum(&mut self) {
         let until_ms = |root: &NodeId| self.node.roots.get(root).map_or(0, |(at, _)| at + self.config.lease_ms);
         let times = self.node.roots.values().map(|(at, _)| at + self.config.lease_ms);
-        times.filter(|time| self.map.roots().is_quorum(|root| until_ms(root) >= *time)).max().unwrap_or(0)
+        let times = times.filter(|time| self.map.roots().is_quorum(|root| until_ms(root) >= *time));
+        self.node.quorum_until_ms = times.max().unwrap_or(0);
     }
 
     /// Brings the kept links in line with the map.
@@ -184,35 +199,44 @@ impl Driver {
         }
         self.links.want(LinkKind::Replica, &replicas, identity);
         self.node.roots.retain(|id, _| self.map.roots().contains(id));
+        self.note_quorum();
         if self.node.feeder.is_some_and(|feeder| !roots.contains_key(&feeder)) {
             self.node.feeder = None;
         }
         self.choose_feeder();
     }
 
-    /// Every replica that could take over knows that its promise is needed, as far as this member of the shard can tell.
-    fn is_shard_told(&self, now: u64) -> bool {
-        let me = self.me();
-        let Some(shard) = self.map.shard_of(&me) else { return true };
-        if shard.replicas.is_empty() {
-            return true;
+    /// A primary some of whose replicas do not know yet that their promise is needed, for a while after its shard has
+    /// changed. (A replica that is told says so to the roots by itself.)
+    fn is_eager(&self, now: u64) -> bool {
+        let is_untold = || self.node.lease.claim().is_some() && self.node.lease.replicas_until_ms() <= now;
+        now < self.node.eager_until_ms && self.state.joining.is_none() && is_untold()
+    }
+
+    /// Begins a round.
+    fn next_seq(&mut self, now: u64) -> u64 {
+        let seq = self.node.lease.next_seq(now);
+        if self.node.active.is_some() {
+            self.node.told_seq.get_or_insert(seq);
         }
-        if shard.primary == me {
-            return self.node.lease.replicas_until_ms() > now;
+        seq
+    }
+
+    /// The beats of a round to the replicas.
+    fn send_beats(&mut self, now: u64, seq: u64) {
+        for (replica, beat) in self.node.lease.beats(seq) {
+            let message = Message::PrimaryBeat(beat);
+            self.links.send((LinkKind::Replica, replica), &message, &mut self.counters);
         }
-        let since = self.map.node(&me).map(|node| node.promotable_since).unwrap_or_default();
-        self.node.promise.told().is_some_and(|told| told.shard == shard.id && told.version >= since)
+        let pause_ms = heartbeat_ms(self.config.lease_ms) / 8;
+        self.node.next_eager_ms = if self.is_eager(now) { now + pause_ms.max(1) } else { u64::MAX };
     }
 
     /// One round of heartbeats to all roots and beats to all replicas.
     pub fn send_heartbeats(&mut self) {
         let now = self.env.clock.now_ms();
-        let is_eager = now < self.node.eager_until_ms && !self.is_shard_told(now);
-        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms) / if is_eager { 8 } else { 1 };
-        let seq = self.node.lease.next_seq(now);
-        if self.node.active.is_some() {
-            self.node.told_seq.get_or_insert(seq);
-        }
+        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms);
+        let seq = self.next_seq(now);
         let status = self.plane.status();
         let told = self.node.promise.told();
         let (version, roots_since) = self.node.lease.versions();
@@ -253,10 +277,7 @@ impl Driver {
             }
         }
         if claim.is_some() {
-            for (replica, beat) in self.node.lease.beats(seq) {
-                let message = Message::PrimaryBeat(beat);
-                self.links.send((LinkKind::Replica, replica), &message, &mut self.counters);
-            }
+            self.send_beats(now, seq);
         }
         if let Some((ended, members)) = &self.node.ended
             && let Some(beat) = self.node.lease.release(seq, *ended)
@@ -273,7 +294,11 @@ impl Driver {
         let node = &self.node;
         let ahead = |at_ms: u64| if at_ms > node.looked_ms { at_ms } else { u64::MAX };
         // A promise that ends frees a candidate, an acknowledgement that ages ends a quorum.
-        let due_ms = node.next_beat_ms.min(ahead(node.promise.blocked_until_ms())).min(ahead(node.connected_until_ms));
+        let due_ms = node
+            .next_beat_ms
+            .min(node.next_eager_ms)
+            .min(ahead(node.promise.blocked_until_ms()))
+            .min(ahead(node.connected_until_ms));
         let overdue_ms = node.overdue.map_or(u64::MAX, |(_, _, at_ms)| at_ms);
         due_ms.min(overdue_ms).min(self.unstored_ms.unwrap_or(u64::MAX)).min(self.seek_due_ms(now)).max(now)
     }
@@ -289,10 +314,15 @@ impl Driver {
             let late_ms = now - self.node.next_beat_ms;
             self.send_heartbeats();
             self.update_lease();
-            self.links.reset_silent((self.config.lease_ms / 2).max(500), late_ms);
+            // Two beats went unanswered.
+            let silent_ms = 2 * heartbeat_ms(self.config.lease_ms);
+            self.links.reset_silent(silent_ms.max(500), late_ms);
             if !self.has_quorum() {
                 self.info.set_reason(self.quorum_reason());
             }
+        } else if now >= self.node.next_eager_ms {
+            let seq = self.next_seq(now);
+            self.send_beats(now, seq);
         } else if is_free && self.map.role_of(&self.me()) == Some(Role::Replica) {
             // Its primary is silent: the roots may want to know at once that it can be promoted.
             self.send_heartbeats();
@@ -441,7 +471,8 @@ impl Driver {
         let lease = self.node.lease.poll(now, &self.node.promise);
         let is_held = self.state.joining.is_some() || self.giving.withholds();
         let until = if is_held { 0 } else { lease.until_ms };
-        let quorum_until_ms = self.quorum_until_ms();
+        self.note_quorum();
+        let quorum_until_ms = self.node.quorum_until_ms;
         let beaten_until_ms = self.node.beaten_ms.map_or(0, |at| at + self.config.lease_ms);
         self.node.looked_ms = now;
         let connected_until_ms = quorum_until_ms.max(until).max(beaten_until_ms);

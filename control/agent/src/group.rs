@@ -16,6 +16,7 @@ use pando_wire::{Handler, Identity, Keyring};
 use tokio::sync::watch;
 
 use crate::flow::View;
+use crate::home::Home;
 
 /// How long a leader that stops tries to hand over.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -23,6 +24,8 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a member is started with.
 pub(crate) struct GroupConfig {
     pub env: Env,
+    /// Where it runs.
+    pub home: Home,
     pub dir: PathBuf,
     pub identity: Identity,
     /// The id of a member whose files do not exist yet, if it was announced.
@@ -51,6 +54,7 @@ pub(crate) struct GroupError {
 #[derive(Clone)]
 pub(crate) struct Group {
     raft: Raft,
+    home: Home,
     node: NodeId,
     clock: Arc<dyn pando_env::Clock>,
 }
@@ -75,8 +79,9 @@ impl Group {
             let address = view.borrow().address(node).filter(|address| !address.host.is_empty())?;
             Some((address.host, address.port))
         }));
-        match Raft::start(raft, &config.env).await {
-            Ok(raft) => Ok(Self { raft, node, clock }),
+        let (home, env) = (config.home, config.env);
+        match home.run(async move { Raft::start(raft, &env).await }).await {
+            Ok(raft) => Ok(Self { raft, home, node, clock }),
             Err(error) => Err(GroupError { text: error.to_string(), is_damage: error.is_damage() }),
         }
     }
@@ -141,7 +146,9 @@ impl Group {
 
     /// The version that includes everything committed before the call.
     pub async fn barrier(&self) -> Result<TopologyVersion, Option<NodeId>> {
-        match self.raft.read_barrier().await {
+        // The connection on which the leader is asked belongs to the member.
+        let raft = self.raft.clone();
+        match self.home.run(async move { raft.read_barrier().await }).await {
             Ok(_) => Ok(self.raft.map().version()),
             Err(ReadError::NoLeader) => Err(self.leader()),
             Err(ReadError::NoQuorum | ReadError::Timeout | ReadError::Stopped(_)) => Err(None),

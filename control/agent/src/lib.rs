@@ -19,6 +19,7 @@ mod giving;
 mod group;
 mod handle;
 mod handover;
+mod home;
 mod info;
 mod joining;
 mod links;
@@ -31,6 +32,8 @@ mod requests;
 mod root_side;
 mod seek;
 mod shared_maps;
+mod storing;
+mod telling;
 mod voters;
 
 use std::sync::Arc;
@@ -53,10 +56,11 @@ impl Agent {
     /// Starts an agent on the current tokio runtime (the simulator, tests). Returns once the state
     /// file is read and the cluster port is open; before that `plane` got the last known map.
     pub async fn start(config: AgentConfig, plane: Arc<dyn DataPlane>, env: Env) -> Result<AgentHandle, AgentError> {
-        driver::start(config, plane, env).await
+        driver::start(config, plane, env, home::Home::default()).await
     }
 
-    /// Starts an agent on a thread of its own, named `cluster`, with its own runtime (the server).
+    /// Starts an agent on a thread of its own, named `cluster`, with its own runtime (the server). A node that may be
+    /// a root gets a second one, `roots`, for its member of their group.
     pub fn start_on_own_thread(
         config: AgentConfig,
         plane: Arc<dyn DataPlane>,
@@ -71,7 +75,7 @@ impl Agent {
                 Err(error) => return drop(started.send(Err(AgentError::Thread(error)))),
             };
             runtime.block_on(async move {
-                let result = driver::start(config, plane, env).await;
+                let result = driver::start(config, plane, env, home::Home::own_thread()).await;
                 let is_running = result.is_ok();
                 started.send(result).ok();
                 if is_running {

@@ -211,6 +211,14 @@ pub(crate) async fn is_process_gone(
     false
 }
 
+/// A learned address belongs to the machine that it was learned on; this may be another one. When in doubt it is.
+pub(crate) async fn is_own_address(env: &Env, host: &str) -> bool {
+    match env.net.listen(host, 0).await {
+        Ok(_) => true,
+        Err(error) => error.kind() != std::io::ErrorKind::AddrNotAvailable,
+    }
+}
+
 /// What an accepted connection's frames become.
 struct InboundHandler {
     id: ConnId,

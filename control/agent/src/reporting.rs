@@ -15,8 +15,15 @@ use crate::driver::Driver;
 use crate::event::Event;
 use crate::net::LinkKind;
 
-/// Changes that come in quick succession are reported and decided together.
+/// Changes that come in quick succession are reported and decided together. From one decision to the next pass so many
+/// microseconds more for each node: of thousands that fail together a few decisions are made, not one every few milliseconds
+/// that everybody has to be told of.
 const SPACING_MS: u64 = 5;
+const SPACING_US_EACH: u64 = 5;
+
+fn decision_spacing_ms(nodes: usize) -> u64 {
+    SPACING_MS + nodes as u64 * SPACING_US_EACH / 1000
+}
 
 /// How soon it looks again at shards that wait for last words.
 const WAITING_MS: u64 = 20;
@@ -98,7 +105,7 @@ impl Driver {
             }
         }
         if reporting.is_changed && !root.is_deciding {
-            due_ms = due_ms.min(reporting.decided_ms + SPACING_MS);
+            due_ms = due_ms.min(reporting.decided_ms + decision_spacing_ms(self.map.nodes().len()));
         }
         if root.decider.is_waiting() && !root.is_deciding {
             due_ms = due_ms.min(reporting.decided_ms + WAITING_MS);
@@ -111,6 +118,7 @@ impl Driver {
         let now = self.env.clock.now_ms();
         self.report(now);
         let is_leader = self.is_leader();
+        let spacing_ms = decision_spacing_ms(self.map.nodes().len());
         let Some(root) = &mut self.root else { return };
         if is_leader && root.decider.is_waiting() && now >= root.reporting.decided_ms + WAITING_MS {
             root.reporting.look_at([]);
@@ -122,7 +130,7 @@ impl Driver {
             root.reporting.is_all_changed = true;
             root.decider = Decider::default();
         }
-        if root.reporting.is_changed && !root.is_deciding && now >= root.reporting.decided_ms + SPACING_MS {
+        if root.reporting.is_changed && !root.is_deciding && now >= root.reporting.decided_ms + spacing_ms {
             root.reporting.is_changed = false;
             root.reporting.decided_ms = now;
             let changed = std::mem::take(&mut root.reporting.changed);

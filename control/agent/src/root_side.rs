@@ -17,10 +17,11 @@ use crate::api::AgentConfig;
 use crate::driver::Driver;
 use crate::event::Event;
 use crate::explain::Telling;
-use crate::feed::{Feed, News, calm_pause_ms};
+use crate::feed::{Feed, News};
 use crate::group::Group;
 use crate::net::{self, ConnId};
 use crate::reporting::{Reporting, fresh_ms};
+use crate::telling::Rounds;
 use crate::voters::Voters;
 
 /// A primary that has restarted without its data is confirmed although a replica cannot be asked for them,
@@ -37,14 +38,7 @@ pub(crate) struct RootSide {
     subscribers: BTreeMap<ConnId, Subscriber>,
     /// The connections on which each node subscribes.
     subscribed: BTreeMap<NodeId, BTreeSet<ConnId>>,
-    /// When all subscribers were last told, and whether some have not been told of the present version, or of
-    /// anything that they should hear soon.
-    told_ms: u64,
-    is_untold: bool,
-    is_pressing: bool,
-    /// Those whom changes concern that concern nobody else, and when they are told together.
-    concerned: BTreeSet<NodeId>,
-    concerned_due_ms: u64,
+    rounds: Rounds,
     /// Who is being sent a whole map, since when, and who waits for one.
     copying: BTreeMap<ConnId, u64>,
     queued: VecDeque<ConnId>,
@@ -74,37 +68,17 @@ struct Subscriber {
     has: TopologyVersion,
 }
 
-/// Changes in quick succession are told together: all subscribers are told at most every so many microseconds
-/// for each of them (and at least `PUSH_MIN_MS`), so that ten thousand joins are not ten thousand times ten
-/// thousand messages. Whom a change concerns hears of it at once, or with a calm change (`calm_pause_ms`) a little later.
-const PUSH_US_EACH: u64 = 40;
-const PUSH_MIN_MS: u64 = 5;
-const PUSH_MAX_MS: u64 = 500;
-
-/// So many microseconds for each subscriber those wait for each other whom calm changes concern: for each that is
-/// told alone the changes since all were told have to be coded again.
-const CONCERNED_US_EACH: u64 = 10;
-
 /// So many whole maps are on their way at a time, and none of them counts for longer than that.
 const COPIES_MAX: usize = 16;
 const COPY_MS: u64 = 2_000;
 
 impl RootSide {
-    /// When the subscribers are to be told of what they have not been told.
-    fn push_due_ms(&self) -> Option<u64> {
-        let pause_ms = match self.is_pressing {
-            true => (self.subscribers.len() as u64 * PUSH_US_EACH / 1000).clamp(PUSH_MIN_MS, PUSH_MAX_MS),
-            false => calm_pause_ms(self.feed.nodes()),
-        };
-        self.is_untold.then_some(self.told_ms + pause_ms)
-    }
-
     /// When something is due here by itself, without what `reporting` does.
     pub fn due_ms(&self) -> Option<u64> {
         let waiting = self.waiting_due.first().map(|(due_ms, _)| *due_ms);
         let copy = self.copying.values().min().filter(|_| !self.queued.is_empty()).map(|since_ms| since_ms + COPY_MS);
-        let concerned = (!self.concerned.is_empty()).then_some(self.concerned_due_ms);
-        self.push_due_ms().into_iter().chain(waiting).chain(copy).chain(concerned).min()
+        let telling = self.rounds.due_ms(self.subscribers.len(), self.feed.nodes());
+        telling.into_iter().chain(waiting).chain(copy).min()
     }
 
     /// `is_new`: see `Driver::start_group`. `note`: what the process (or member) before this one has left.
@@ -132,11 +106,7 @@ impl RootSide {
             feed: Feed::default(),
             subscribers: BTreeMap::new(),
             subscribed: BTreeMap::new(),
-            told_ms: 0,
-            is_untold: false,
-            is_pressing: false,
-            concerned: BTreeSet::new(),
-            concerned_due_ms: 0,
+            rounds: Rounds::default(),
             copying: BTreeMap::new(),
             queued: VecDeque::new(),
             waiting: BTreeMap::new(),
@@ -289,20 +259,21 @@ impl Driver {
             News::Nothing => return,
             News::Everything => {
                 root.ledger.on_map(now, map);
-                root.is_untold = true;
-                root.is_pressing = true;
+                root.rounds.note(now, false, [], root.subscribers.len());
                 root.reporting.look_at_all();
                 return self.answer_all_waiting();
             }
             News::Changes { changes, is_about_roots, is_calm } => (changes, is_about_roots, is_calm),
         };
         root.ledger.on_changes(now, &changes);
-        root.is_untold = true;
-        root.is_pressing |= !is_calm;
         let mut concerned = BTreeSet::new();
         for change in &changes {
             match change {
-                Change::NodeUpsert(node) => drop(concerned.insert(node.id)),
+                Change::NodeUpsert(node) => {
+                    concerned.insert(node.id);
+                    // A primary counts on the promises of its replicas that are well.
+                    concerned.extend(map.shard_of(&node.id).into_iter().flat_map(|shard| shard.members()));
+                }
                 Change::NodeRemove(id) => {
                     root.evidence.forget(id);
                     self.reach.forget(id);
@@ -318,16 +289,8 @@ impl Driver {
         } else {
             root.reporting.look_at(concerned.iter().copied());
         }
-        // Everybody hears of it in a moment if it is everybody's turn.
-        if root.push_due_ms().is_some_and(|due_ms| due_ms > now) {
-            if root.concerned.is_empty() {
-                root.concerned_due_ms = now + root.subscribers.len() as u64 * CONCERNED_US_EACH / 1000;
-            }
-            root.concerned.extend(concerned.iter().filter(|id| root.subscribed.contains_key(*id)));
-            if !is_calm || root.concerned_due_ms <= now {
-                root.push_concerned(now, &mut self.counters);
-            }
-        }
+        let conns = concerned.iter().filter_map(|id| root.subscribed.get(id)).flatten().copied();
+        root.rounds.note(now, is_calm, conns, root.subscribers.len());
         for change in &changes {
             if let Change::NodeUpsert(node) = change {
                 self.look_at_node(&node.id);
@@ -364,19 +327,11 @@ impl Driver {
     /// What the clock has made due here.
     pub fn on_root_due(&mut self, now: u64) {
         let Some(root) = &mut self.root else { return };
-        if root.push_due_ms().is_some_and(|due_ms| due_ms <= now) {
-            root.is_untold = false;
-            root.is_pressing = false;
-            root.told_ms = now;
-            root.concerned.clear();
-            root.feed.note_told();
-            let conns: Vec<ConnId> = root.subscribers.keys().copied().collect();
-            for id in conns {
-                root.push(now, id, &mut self.counters);
-            }
+        if root.rounds.begin_round(now, &root.subscribers, root.feed.nodes()) {
+            root.feed.note_round();
         }
-        if !root.concerned.is_empty() && root.concerned_due_ms <= now {
-            root.push_concerned(now, &mut self.counters);
+        for id in root.rounds.turn(now, &root.subscribers) {
+            root.push(now, id, &mut self.counters);
         }
         root.push_queued(now, &mut self.counters);
         let due = root.waiting_due.range(..=(now, NodeId::from_bytes([0xff; 20]))).map(|(_, node)| *node);
@@ -435,16 +390,6 @@ impl RootSide {
             if conns.is_empty() {
                 self.subscribed.remove(&node);
             }
-        }
-    }
-
-    /// Tells those whom the last changes concern.
-    fn push_concerned(&mut self, now: u64, counters: &mut crate::counters::Counters) {
-        let nodes = std::mem::take(&mut self.concerned);
-        let conns = nodes.iter().filter_map(|id| self.subscribed.get(id)).flatten().copied();
-        let conns: Vec<ConnId> = conns.collect();
-        for id in conns {
-            self.push(now, id, counters);
         }
     }
 

@@ -9,6 +9,7 @@
 use crate::messages::{NodeEvidence, NodeState, RootReport};
 use pando_topology::{ClusterMap, Incarnation, NodeId, TopologyVersion};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// What a quorum of roots says about a node.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -135,12 +136,13 @@ impl Evidence {
 
     /// Takes in what a node said itself.
     pub fn on_heard(&mut self, node: NodeId, evidence: NodeEvidence) {
-        let is_news = self
-            .heard
-            .get(&node)
-            .is_none_or(|known| (known.incarnation, known.seq) <= (evidence.incarnation, evidence.seq));
-        if is_news {
-            self.heard.insert(node, evidence);
+        match self.heard.entry(node) {
+            Entry::Vacant(unheard) => drop(unheard.insert(evidence)),
+            Entry::Occupied(mut known) => {
+                if (known.get().incarnation, known.get().seq) <= (evidence.incarnation, evidence.seq) {
+                    known.insert(evidence);
+                }
+            }
         }
     }
 

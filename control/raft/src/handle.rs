@@ -56,7 +56,7 @@ pub(crate) struct Core {
     pub voter: VoterId,
     pub config: RaftConfig,
     pub log: Log,
-    store: Store,
+    pub store: Store,
     transport: Transport,
     handler: RaftHandler,
     status: watch::Receiver<Status>,
@@ -144,7 +144,8 @@ impl Raft {
 
     /// The node that leads, as far as known.
     pub fn leader_node(&self) -> Option<NodeId> {
-        self.core.status.borrow().leader_address().map(|(_, address)| address.node)
+        let status = self.core.status.borrow();
+        status.addresses.get(&status.leader?).map(|address| address.node)
     }
 
     /// Whether this root leads, or did when it last heard of it.
@@ -195,7 +196,13 @@ impl Core {
         let handler = RaftHandler::new(raft.clone(), voter, config.identity, config.read_timeout());
         let (status_tx, status) = watch::channel(Status { voter, ..Status::default() });
         let core = Core { raft, voter, config, log, store, transport, handler, status };
-        tokio::spawn(keep_house(core.raft.clone(), core.log.clone(), env.clone(), core.config.keep_entries, status_tx));
+        tokio::spawn(keep_house(
+            core.raft.clone(),
+            (core.log.clone(), core.store.clone()),
+            env.clone(),
+            core.config.keep_entries,
+            status_tx,
+        ));
         Ok(core)
     }
 
@@ -296,7 +303,7 @@ pub(crate) fn leader_of(e: ForwardToLeader<Types>) -> Option<(VoterId, RootAddre
 /// election or heartbeats to send: a member without a vote only answers.
 async fn keep_house(
     raft: openraft::Raft<Types, Store>,
-    log: Log,
+    (log, store): (Log, Store),
     env: Env,
     keep_entries: u64,
     status: watch::Sender<Status>,
@@ -322,6 +329,7 @@ async fn keep_house(
         // The file has reached a limit before the policy asks for a snapshot. The library purges the
         // log after it, but for the entries kept, so a snapshot sooner than that would be in vain.
         // (Its own order to purge may step back behind ours: asking it directly is not safe.)
+        log.note_snapshot(store.snapshot_bytes());
         if log.is_oversize() && now.last_applied > now.snapshot.max(snapshot_asked) + keep_entries {
             snapshot_asked = now.last_applied;
             let _ = raft.trigger().snapshot().await;

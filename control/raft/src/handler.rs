@@ -40,6 +40,8 @@ struct Shared {
     voter: VoterId,
     identity: Identity,
     read_timeout: Duration,
+    /// Where the library runs: its answers wait for nothing else there.
+    home: tokio::runtime::Handle,
     busy: Arc<Semaphore>,
     /// Snapshots that are arriving, by sender.
     arriving: Mutex<BTreeMap<NodeId, Arriving>>,
@@ -63,10 +65,9 @@ impl RaftHandler {
         identity: Identity,
         read_timeout: Duration,
     ) -> RaftHandler {
-        let busy = Arc::new(Semaphore::new(BUSY_MAX));
-        RaftHandler {
-            shared: Arc::new(Shared { raft, voter, identity, read_timeout, busy, arriving: Mutex::default() }),
-        }
+        let (busy, home) = (Arc::new(Semaphore::new(BUSY_MAX)), tokio::runtime::Handle::current());
+        let shared = Shared { raft, voter, identity, read_timeout, home, busy, arriving: Mutex::default() };
+        RaftHandler { shared: Arc::new(shared) }
     }
 
     /// Answers one request: the body of the reply, or the text of an error reply.
@@ -153,6 +154,10 @@ pub async fn read_index(raft: &openraft::Raft<Types, Store>, limit: Duration) ->
 }
 
 impl Handler for RaftHandler {
+    fn home(&self) -> Option<tokio::runtime::Handle> {
+        Some(self.shared.home.clone())
+    }
+
     fn on_frame(&self, conn: &Conn, frame: Frame) {
         let Ok(permit) = Arc::clone(&self.shared.busy).try_acquire_owned() else {
             conn.reply_error(&frame.header, "too many requests");

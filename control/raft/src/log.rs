@@ -9,7 +9,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::{IOFlushed, RaftLogStorage};
@@ -44,6 +44,8 @@ struct Shared {
     orders: mpsc::UnboundedSender<Order>,
     size: Arc<FileSize>,
     limits: Limits,
+    /// Length of the snapshot.
+    snapshot_bytes: AtomicU64,
     owner: Owner,
 }
 
@@ -120,7 +122,8 @@ impl Log {
         };
         tokio::spawn(writer.run());
         let state = Mutex::new(parsed.state);
-        Log { shared: Arc::new(Shared { state, orders: tx, size, limits, owner }) }
+        let snapshot_bytes = AtomicU64::new(0);
+        Log { shared: Arc::new(Shared { state, orders: tx, size, limits, snapshot_bytes, owner }) }
     }
 
     /// Identity of this root's files.
@@ -133,11 +136,17 @@ impl Log {
         self.state().purged
     }
 
+    /// The file may be twice as long as the snapshot: of ten thousand nodes one is megabytes, and to write it
+    /// anew for each few megabytes of entries would keep the roots from their work.
+    pub fn note_snapshot(&self, bytes: u64) {
+        self.shared.snapshot_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Whether the file has outgrown its limits, so that a snapshot should be taken now.
     pub fn is_oversize(&self) -> bool {
-        let Shared { size, limits, .. } = &*self.shared;
-        size.bytes.load(Ordering::Relaxed) > limits.bytes_max
-            || size.entries.load(Ordering::Relaxed) > limits.entries_max
+        let Shared { size, limits, snapshot_bytes, .. } = &*self.shared;
+        let bytes_max = limits.bytes_max.max(2 * snapshot_bytes.load(Ordering::Relaxed));
+        size.bytes.load(Ordering::Relaxed) > bytes_max || size.entries.load(Ordering::Relaxed) > limits.entries_max
     }
 
     /// Length of the file.

@@ -15,7 +15,7 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use pando_env::Disk;
 use pando_root_state::History;
 
-use crate::snapshot::{self, Pairs, SNAPSHOT_FILE};
+use crate::snapshot::{self, Pair, Pairs, SNAPSHOT_FILE};
 use crate::types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, Types, term_of};
 
 /// A deterministic state machine over encoded commands.
@@ -25,9 +25,9 @@ pub trait Machine: Send + 'static {
     fn apply(&mut self, index: u64, fields: &[Bytes]) -> Result<Vec<u8>, String>;
     /// Notes an entry without a command.
     fn skip(&mut self, index: u64);
-    /// The whole state.
-    fn dump(&self) -> Pairs;
-    /// Becomes what `dump` gave.
+    /// The whole state as it is now; its keys and values are made as they are asked for.
+    fn freeze(&self) -> Box<dyn ExactSizeIterator<Item = Pair> + Send>;
+    /// Becomes what `freeze` gave.
     fn restore(&mut self, pairs: Pairs) -> Result<(), String>;
     /// What was decided and why; nothing if the machine keeps no record of it.
     fn history(&self) -> Arc<History> {
@@ -56,6 +56,9 @@ struct State {
     /// Of all entries up to `applied`, in order.
     digest: u64,
 }
+
+/// So many keys and values of a snapshot are made in one go: about a millisecond's work.
+const PAIRS_PER_TURN: usize = 128;
 
 /// Key of the digest in a snapshot.
 const DIGEST_KEY: &[u8] = b"metaspace:raft:digest";
@@ -112,6 +115,11 @@ impl Store {
         self.lock().snapshot.as_ref().and_then(|(meta, _)| meta.last_log_id)
     }
 
+    /// Length of the newest snapshot; 0 if there is none.
+    pub fn snapshot_bytes(&self) -> u64 {
+        self.lock().snapshot.as_ref().map_or(0, |(_, image)| image.len() as u64)
+    }
+
     /// What was decided and why, as of the last entry applied.
     pub fn history(&self) -> Arc<History> {
         self.lock().machine.history()
@@ -133,14 +141,21 @@ impl RaftSnapshotBuilder<Types> for Store {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let (meta, pairs) = {
+        let (meta, frozen, digest) = {
             let state = self.lock();
             let meta = SnapshotMeta { last_log_id: state.applied, last_membership: state.members.clone() };
-            let mut pairs = state.machine.dump();
-            pairs.push((DIGEST_KEY.to_vec(), state.digest.to_string().into_bytes()));
-            (meta, pairs)
+            (meta, state.machine.freeze(), state.digest)
         };
-        let image = snapshot::encode(&meta, &pairs)?;
+        let mut writer = snapshot::Writer::new(&meta, frozen.len() + 1)?;
+        writer.put(&(DIGEST_KEY.to_vec(), digest.to_string().into_bytes()))?;
+        for (index, pair) in frozen.enumerate() {
+            if index % PAIRS_PER_TURN == PAIRS_PER_TURN - 1 {
+                // The other roots' heartbeats do not wait for a large snapshot.
+                tokio::task::yield_now().await;
+            }
+            writer.put(&pair)?;
+        }
+        let image = writer.finish()?;
         let _writing = self.writing.lock().await;
         if let Some((newest, image)) = &self.lock().snapshot
             && newest.last_log_id > meta.last_log_id

@@ -10,7 +10,7 @@ use pando_topology::ClusterMap;
 use tokio::sync::watch;
 
 use crate::machine::Machine;
-use crate::snapshot::Pairs;
+use crate::snapshot::{Pair, Pairs};
 use crate::types::Payload;
 
 /// The state and what is shown of it.
@@ -49,9 +49,8 @@ impl Machine for RootMachine {
         }
     }
 
-    fn dump(&self) -> Pairs {
-        let pairs = self.state.to_pairs();
-        pairs.into_iter().map(|(key, value)| (key.into_bytes(), value.into_bytes())).collect()
+    fn freeze(&self) -> Box<dyn ExactSizeIterator<Item = Pair> + Send> {
+        Box::new(self.state.freeze().map(|(key, value)| (key.into_bytes(), value.into_bytes())))
     }
 
     fn restore(&mut self, pairs: Pairs) -> Result<(), String> {

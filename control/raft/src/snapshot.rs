@@ -17,22 +17,46 @@ pub const SNAPSHOT_FILE: &str = "roots.rdb";
 const LAST_KEY: &[u8] = b"metaspace:raft:last";
 const MEMBERS_KEY: &[u8] = b"metaspace:raft:members";
 
-/// Keys and values of the state machine.
-pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+/// A key of the state machine and its value.
+pub type Pair = (Vec<u8>, Vec<u8>);
+/// All of them.
+pub type Pairs = Vec<Pair>;
+
+/// Makes an image.
+pub struct Writer {
+    rdb: RdbWriter<Vec<u8>>,
+}
+
+impl Writer {
+    /// Begins the image of so many pairs as of `meta`.
+    pub fn new(meta: &SnapshotMeta, pairs: usize) -> io::Result<Writer> {
+        let mut rdb = RdbWriter::new(Vec::new());
+        rdb.aux("pando-raft", b"1")?;
+        rdb.sizes(0, pairs as u64 + 2, 0)?;
+        let last = meta.last_log_id.map(|id| format!("{} {}", term_of(&id), id.index)).unwrap_or_default();
+        rdb.string(0, LAST_KEY, last.as_bytes(), None)?;
+        let members = rmp_serde::to_vec_named(&meta.last_membership).map_err(io::Error::other)?;
+        rdb.string(0, MEMBERS_KEY, &members, None)?;
+        Ok(Writer { rdb })
+    }
+
+    /// Adds a pair.
+    pub fn put(&mut self, (key, value): &Pair) -> io::Result<()> {
+        self.rdb.string(0, key, value, None)
+    }
+
+    /// The whole image.
+    pub fn finish(self) -> io::Result<Bytes> {
+        Ok(Bytes::from(self.rdb.finish()?))
+    }
+}
 
 /// Writes the image of `pairs` as of `meta`.
+#[cfg(test)]
 pub fn encode(meta: &SnapshotMeta, pairs: &Pairs) -> io::Result<Bytes> {
-    let mut rdb = RdbWriter::new(Vec::new());
-    rdb.aux("pando-raft", b"1")?;
-    rdb.sizes(0, pairs.len() as u64 + 2, 0)?;
-    let last = meta.last_log_id.map(|id| format!("{} {}", term_of(&id), id.index)).unwrap_or_default();
-    rdb.string(0, LAST_KEY, last.as_bytes(), None)?;
-    let members = rmp_serde::to_vec_named(&meta.last_membership).map_err(io::Error::other)?;
-    rdb.string(0, MEMBERS_KEY, &members, None)?;
-    for (key, value) in pairs {
-        rdb.string(0, key, value, None)?;
-    }
-    Ok(Bytes::from(rdb.finish()?))
+    let mut writer = Writer::new(meta, pairs.len())?;
+    pairs.iter().try_for_each(|pair| writer.put(pair))?;
+    writer.finish()
 }
 
 /// Reads an image; anything unexpected or a wrong checksum is an error.

@@ -26,6 +26,18 @@ use crate::types::{RootAddress, Snapshot, Types, Vote, VoterId};
 /// Unanswered requests in a row after which a connection is given up.
 const SILENT_MAX: u32 = 3;
 
+/// Entries of so many bytes may take a millisecond to be sent, written and synced.
+const APPEND_BYTES_PER_MS: u64 = 4096;
+
+/// Bytes of the commands in a request.
+fn bytes_of(rpc: &rpc::Append) -> u64 {
+    let commands = rpc.entries.iter().filter_map(|entry| match &entry.payload {
+        openraft::EntryPayload::Normal(command) => Some(command),
+        openraft::EntryPayload::Blank | openraft::EntryPayload::Membership(_) => None,
+    });
+    commands.flat_map(|command| &command.0).map(|field| field.len() as u64).sum()
+}
+
 /// What a connection is used for.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub enum Lane {
@@ -265,7 +277,9 @@ impl RaftNetworkV2<Types> for Client {
     async fn append_entries(&mut self, rpc: rpc::Append, option: RPCOption) -> Result<rpc::Appended, RPCError<Types>> {
         // The library's limit is three quarters of a heartbeat, too short for a follower whose
         // fsync is slow; heartbeats have a lane and a limit of their own.
-        let deadline = option.soft_ttl().max(Duration::from_millis(self.transport.shared.config.election_min_ms));
+        // Megabytes take longer: to begin again after the time for a few bytes would never succeed.
+        let limit_ms = self.transport.shared.config.election_min_ms + bytes_of(&rpc) / APPEND_BYTES_PER_MS;
+        let deadline = option.soft_ttl().max(Duration::from_millis(limit_ms));
         self.rpc(rpc::APPEND, RPCTypes::AppendEntries, &rpc, deadline).await
     }
 

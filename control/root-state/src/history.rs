@@ -257,8 +257,8 @@ impl History {
     }
 
     /// For snapshots: every subject with its records, and those that are gone.
-    pub(crate) fn parts(&self) -> (impl Iterator<Item = (&Subject, &Vec<Record>)>, &VecDeque<Subject>) {
-        (self.subjects.iter().map(|(subject, records)| (subject, &**records)), &self.gone)
+    pub(crate) fn parts(&self) -> (impl Iterator<Item = (&Subject, &Arc<Vec<Record>>)>, &VecDeque<Subject>) {
+        (self.subjects.iter(), &self.gone)
     }
 
     pub(crate) fn restore(&mut self, subject: Subject, records: Vec<Record>) {

@@ -11,7 +11,6 @@
 //!   metaspace:gone            shards and nodes with a history that are not in the cluster any more, JSON
 //! ```
 
-use crate::codec::to_value;
 use crate::command::{Outcome, RequestId};
 use crate::history::{History, Record, Subject};
 use crate::state::RootState;
@@ -54,9 +53,55 @@ struct Meta {
     roots: RootSet,
 }
 
+/// A state as of one moment, from which its keys and values are made one by one: thousands of nodes take a root a while,
+/// and meanwhile it has other things to do. Shares nodes, shards and records with the state.
+#[derive(Debug)]
+pub struct Frozen {
+    head: std::vec::IntoIter<(String, String)>,
+    nodes: std::vec::IntoIter<Arc<Node>>,
+    shards: std::vec::IntoIter<Arc<Shard>>,
+    history: std::vec::IntoIter<(Subject, Arc<Vec<Record>>)>,
+}
+
+/// Directly, not by way of a tree: there are megabytes of it.
+fn json<T: Serialize>(value: &T) -> String {
+    // Maps with string keys, lists, strings and integers: JSON has room for all of them.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+impl Iterator for Frozen {
+    type Item = (String, String);
+
+    fn next(&mut self) -> Option<(String, String)> {
+        if let Some(pair) = self.head.next() {
+            return Some(pair);
+        }
+        if let Some(node) = self.nodes.next() {
+            return Some((format!("metaspace:node:{}", node.id), json(&*node)));
+        }
+        if let Some(shard) = self.shards.next() {
+            return Some((format!("metaspace:shard:{}", shard.id), json(&*shard)));
+        }
+        let (subject, records) = self.history.next()?;
+        Some((history_key(&subject), json(&(subject, &*records))))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.head.len() + self.nodes.len() + self.shards.len() + self.history.len();
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Frozen {}
+
 impl RootState {
     /// The state as keys and values, in a fixed order.
     pub fn to_pairs(&self) -> Vec<(String, String)> {
+        self.freeze().collect()
+    }
+
+    /// What `to_pairs` gives, to be made later.
+    pub fn freeze(&self) -> Frozen {
         let parts = self.map.parts();
         let meta = Meta {
             format: FORMAT,
@@ -71,21 +116,21 @@ impl RootState {
             .iter()
             .filter_map(|id| Some((format!("{:032x}", id.0), self.requests.get(id)?)))
             .collect();
-        let mut pairs = vec![
-            ("metaspace:meta".to_owned(), to_value(&meta).to_string()),
-            ("metaspace:tombstones".to_owned(), to_value(&self.tombstones).to_string()),
-            ("metaspace:requests".to_owned(), to_value(&requests).to_string()),
+        let mut head = vec![
+            ("metaspace:meta".to_owned(), json(&meta)),
+            ("metaspace:tombstones".to_owned(), json(&self.tombstones)),
+            ("metaspace:requests".to_owned(), json(&requests)),
         ];
-        pairs.extend(parts.nodes.values().map(|n| (format!("metaspace:node:{}", n.id), to_value(&**n).to_string())));
-        pairs.extend(parts.shards.values().map(|s| (format!("metaspace:shard:{}", s.id), to_value(&**s).to_string())));
         let (subjects, gone) = self.history.parts();
-        pairs.extend(
-            subjects.map(|(subject, records)| (history_key(subject), to_value(&(subject, records)).to_string())),
-        );
         if !gone.is_empty() {
-            pairs.push(("metaspace:gone".to_owned(), to_value(gone).to_string()));
+            head.push(("metaspace:gone".to_owned(), json(gone)));
         }
-        pairs
+        Frozen {
+            head: head.into_iter(),
+            nodes: parts.nodes.values().cloned().collect::<Vec<_>>().into_iter(),
+            shards: parts.shards.values().cloned().collect::<Vec<_>>().into_iter(),
+            history: subjects.map(|(subject, records)| (*subject, records.clone())).collect::<Vec<_>>().into_iter(),
+        }
     }
 
     /// Restores what `to_pairs` gave, from any order.

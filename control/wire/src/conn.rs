@@ -19,6 +19,7 @@ use pando_env::{BoxStream, Env};
 use pando_topology::{ClusterId, Incarnation, NodeId};
 use serde::Serialize;
 use tokio::io::{ReadHalf, WriteHalf};
+use tokio::runtime::Handle as Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -77,6 +78,11 @@ pub trait Handler: Send + Sync + 'static {
     /// A request ([`Header::wants_reply`]) or a one-way frame. Answer with [`Conn::reply`] or
     /// [`Conn::reply_error`], now or later.
     fn on_frame(&self, conn: &Conn, frame: Frame);
+
+    /// The runtime on which connections are served that call this handler; none: where they were made.
+    fn home(&self) -> Option<Runtime> {
+        None
+    }
 
     /// The connection has ended; called once, after the last frame.
     fn on_closed(&self, conn: &Conn) {
@@ -153,7 +159,7 @@ impl Conn {
         {
             return Err(WireError::WrongPeer(peer.node.to_string()));
         }
-        Ok(Conn::run(reader, writer, local, peer, config, handler))
+        Conn::run(reader, writer, local, peer, config, handler)
     }
 
     /// Takes an accepted stream: waits for the hello, lets `admit` judge it and choose the
@@ -180,17 +186,23 @@ impl Conn {
         if peer.purpose == Purpose::Probe {
             return Err(WireError::Closed);
         }
-        Ok(Conn::run(reader, writer, local, peer, config, handler))
+        Conn::run(reader, writer, local, peer, config, handler)
     }
 
     fn run(
-        mut reader: Reader,
+        reader: Reader,
         writer: Writer,
         local: Identity,
         peer: Hello,
         config: &ConnConfig,
         handler: Arc<dyn Handler>,
-    ) -> Conn {
+    ) -> Result<Conn, WireError> {
+        let home = handler.home();
+        let (mut reader, writer) = match &home {
+            Some(home) => move_to(home, reader, writer)?,
+            None => (reader, writer),
+        };
+        let home = home.unwrap_or_else(Runtime::current);
         let (queue, frames) = mpsc::channel(config.queue_frames_max.max(1));
         let (closed, _) = watch::channel(false);
         reader.set_body_bytes_max(config.body_bytes_max);
@@ -207,9 +219,9 @@ impl Conn {
                 created_unix_ms: AtomicU64::new(0),
             }),
         };
-        tokio::spawn(write_loop(conn.clone(), writer, frames));
-        tokio::spawn(read_loop(conn.clone(), reader, handler));
-        conn
+        home.spawn(write_loop(conn.clone(), writer, frames));
+        home.spawn(read_loop(conn.clone(), reader, handler));
+        Ok(conn)
     }
 
     /// What the other side said of itself.
@@ -361,6 +373,13 @@ impl Drop for RemoveOnDrop<'_> {
 fn split(stream: BoxStream) -> (Reader, Writer) {
     let (read, write) = tokio::io::split(stream);
     (FrameReader::new(read, HELLO_BYTES_MAX), FrameWriter::new(write))
+}
+
+/// The same with its stream on another runtime.
+fn move_to(home: &Runtime, reader: Reader, writer: Writer) -> Result<(Reader, Writer), WireError> {
+    let _there = home.enter();
+    let (read, write) = tokio::io::split(reader.stream.unsplit(writer.stream).move_here()?);
+    Ok((Reader { stream: read, ..reader }, Writer { stream: write, ..writer }))
 }
 
 /// What a frame takes in the queue, about.

@@ -198,9 +198,9 @@ pub fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, WireError> {
 /// Reads frames from a stream.
 #[derive(Debug)]
 pub struct FrameReader<R> {
-    stream: R,
-    buffer: BytesMut,
-    body_bytes_max: usize,
+    pub(crate) stream: R,
+    pub(crate) buffer: BytesMut,
+    pub(crate) body_bytes_max: usize,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -233,8 +233,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 /// Writes frames to a stream.
 #[derive(Debug)]
 pub struct FrameWriter<W> {
-    stream: W,
-    buffer: Vec<u8>,
+    pub(crate) stream: W,
+    pub(crate) buffer: Vec<u8>,
 }
 
 impl<W: AsyncWrite + Unpin> FrameWriter<W> {

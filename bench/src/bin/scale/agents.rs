@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -167,10 +167,10 @@ struct Child {
     members: Vec<Member>,
 }
 
-fn address(index: usize) -> String {
+fn address(index: usize) -> IpAddr {
     let index = u32::try_from(index).unwrap_or(0);
     // 127.1.0.1 and following, without the last octets 0 and 255.
-    Ipv4Addr::new(127, 1, (index / 250) as u8, (index % 250 + 1) as u8).to_string()
+    Ipv4Addr::new(127, 1, (index / 250) as u8, (index % 250 + 1) as u8).into()
 }
 
 impl Child {
@@ -188,14 +188,16 @@ impl Child {
         let window = Arc::new(Semaphore::new(self.options.window));
         let mut tasks = Vec::new();
         let maps = SharedMaps::between_agents();
-        let env = Env {
-            net: Arc::new(CountingNet::new(self.bytes.clone())),
-            disk: Arc::new(SimDisk::new()),
-            clock: Arc::new(RealClock),
-            rng: Arc::new(SystemRng),
-        };
         for index in self.options.first..self.options.first + self.options.count {
             let host = address(index);
+            let env = Env {
+                net: Arc::new(CountingNet::new(self.bytes.clone(), host)),
+                // One for each: to remove a folder it looks at all its files.
+                disk: Arc::new(SimDisk::new()),
+                clock: Arc::new(RealClock),
+                rng: Arc::new(SystemRng),
+            };
+            let host = host.to_string();
             let config = AgentConfig {
                 bind: host.clone(),
                 host,
@@ -216,7 +218,7 @@ impl Child {
                 healed_ms: AtomicU64::new(0),
                 active_ms: AtomicU64::new(0),
             });
-            let (window, env) = (window.clone(), env.clone());
+            let window = window.clone();
             tasks.push(tokio::spawn(async move {
                 let _permit = window.acquire().await.map_err(|e| e.to_string())?;
                 let handle = Agent::start(config, plane.clone(), env).await.map_err(|e| e.to_string())?;

@@ -2,7 +2,7 @@
 //! The real network with a count of the bytes that go through it, without what TCP and IP add.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use pando_env::{BoxFuture, BoxListener, BoxStream, Listener, Net, Stream, TcpNet};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Bytes of all connections of a process.
 #[derive(Debug, Default)]
@@ -27,22 +28,34 @@ impl Bytes {
     }
 }
 
-/// See the head of this file.
+/// See the head of this file. Its connections come from the address of its host: from one address the ports of
+/// 28,000 connections to each root would be all there are, and those of the last minute count.
 pub struct CountingNet {
     bytes: Arc<Bytes>,
+    from: IpAddr,
 }
 
 impl CountingNet {
     /// Counts into `bytes`.
-    pub fn new(bytes: Arc<Bytes>) -> Self {
-        Self { bytes }
+    pub fn new(bytes: Arc<Bytes>, from: IpAddr) -> Self {
+        Self { bytes, from }
+    }
+
+    async fn connect_to(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let socket = match to {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.bind(SocketAddr::new(self.from, 0))?;
+        socket.connect(to).await
     }
 }
 
 impl Net for CountingNet {
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<BoxStream>> {
         Box::pin(async move {
-            let stream = TcpNet.connect(host, port).await?;
+            let to = host.parse::<IpAddr>().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            let stream = Box::new(self.connect_to(SocketAddr::new(to, port)).await?);
             Ok(Box::new(Counted { stream, bytes: self.bytes.clone() }) as BoxStream)
         })
     }
@@ -117,5 +130,9 @@ impl Stream for Counted {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr()
+    }
+
+    fn move_here(self: Box<Self>) -> io::Result<BoxStream> {
+        Ok(Box::new(Counted { stream: self.stream.move_here()?, bytes: self.bytes }))
     }
 }

@@ -136,6 +136,10 @@ impl Stream for SimStream {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.local)
     }
+
+    fn move_here(self: Box<Self>) -> io::Result<BoxStream> {
+        Ok(self)
+    }
 }
 
 struct SimListener {
