@@ -503,14 +503,14 @@ fn the_snapshot_form_is_frozen() {
     let pairs: Vec<String> = r.0.to_pairs().into_iter().map(|(k, v)| format!("{k} {v}")).collect();
     assert_eq!(
         pairs[0],
-        "metaspace:meta {\"applied\":1,\"cluster_id\":\"0000000000000000000000000000000000000000\",\"current_epoch\":1,\
-         \"format\":1,\"roots\":{\"count\":0,\"previous\":null,\"since\":0,\"voters\":{}},\"version\":1}"
+        "metaspace:meta {\"format\":1,\"cluster_id\":\"0000000000000000000000000000000000000000\",\"version\":1,\
+         \"applied\":1,\"current_epoch\":1,\"roots\":{\"voters\":{},\"previous\":null,\"since\":0,\"count\":0}}"
     );
     assert_eq!(
         pairs[4],
-        "metaspace:shard:0101010101010101010101010101010101010101 {\"epoch\":1,\
-         \"id\":\"0101010101010101010101010101010101010101\",\"primary\":\"0101010101010101010101010101010101010101\",\
-         \"primary_incarnation\":1,\"reign\":1,\"replicas\":[],\"slots\":[[0,9]],\"wants_replica\":false}"
+        "metaspace:shard:0101010101010101010101010101010101010101 {\"id\":\"0101010101010101010101010101010101010101\",\
+         \"epoch\":1,\"reign\":1,\"primary\":\"0101010101010101010101010101010101010101\",\"primary_incarnation\":1,\
+         \"replicas\":[],\"slots\":[[0,9]],\"wants_replica\":false}"
     );
     let none: [(&str, &str); 0] = [];
     assert_eq!(RootState::from_pairs(none), Err(SnapshotError::NoMeta));
