@@ -3,7 +3,7 @@
 //! their state files are in memory. Takes orders as lines on stdin and answers each with one line on stdout; ends when
 //! stdin does.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,18 +45,17 @@ struct Shared {
     /// The primaries that will be killed.
     doomed: Mutex<HashSet<NodeId>>,
     is_armed: AtomicBool,
-    /// The last map that was looked at: its version, and whether no shard has a doomed primary.
-    healed: Mutex<(u64, bool)>,
+    /// The maps that were looked at, by version: whether no shard has a doomed primary. Agents have several versions at a time.
+    healed: Mutex<HashMap<u64, bool>>,
 }
 
 impl Shared {
     fn is_healed(&self, map: &ClusterMap) -> bool {
-        let mut known = lock(&self.healed);
-        if known.0 != map.version().get() {
+        let is_healed = || {
             let doomed = lock(&self.doomed);
-            *known = (map.version().get(), !map.shards().values().any(|shard| doomed.contains(&shard.primary)));
-        }
-        known.1
+            !map.shards().values().any(|shard| doomed.contains(&shard.primary))
+        };
+        *lock(&self.healed).entry(map.version().get()).or_insert_with(is_healed)
     }
 }
 
@@ -320,7 +319,7 @@ impl Child {
     fn doom<'a>(&self, words: impl Iterator<Item = &'a str>) -> Result<String, String> {
         let doomed: Option<HashSet<NodeId>> = words.map(|word| word.parse().ok()).collect();
         *lock(&self.shared.doomed) = doomed.ok_or("doom ID …")?;
-        *lock(&self.shared.healed) = (0, false);
+        lock(&self.shared.healed).clear();
         for member in &self.members {
             member.plane.active_ms.store(0, Ordering::Relaxed);
         }
