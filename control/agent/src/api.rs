@@ -340,6 +340,8 @@ pub struct AgentInfo {
     pub is_leader: bool,
     /// The roots of the cluster.
     pub roots: Vec<NodeId>,
+    /// They are being exchanged: a majority of those before has to agree as well, until a lease later.
+    pub roots_changing: bool,
     /// Last applied log index (roots only).
     pub applied: u64,
     /// Members of the root group: an index and the digest of all entries up to it. Members of one group that have

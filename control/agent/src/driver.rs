@@ -557,6 +557,7 @@ impl Driver {
             leader: self.leader(),
             is_root: self.map.roots().contains(&self.state.node),
             roots: self.map.roots().voters.keys().copied().collect(),
+            roots_changing: self.map.roots().previous.is_some(),
             version: self.map.version(),
             group: self.group.clone(),
         });

@@ -19,6 +19,7 @@ pub(crate) struct Moment {
     pub leader: Option<NodeId>,
     pub is_root: bool,
     pub roots: Vec<NodeId>,
+    pub roots_changing: bool,
     pub version: TopologyVersion,
     pub group: Option<Group>,
 }
@@ -101,6 +102,7 @@ impl Info {
             info.is_root = moment.is_root;
             info.is_leader = status.as_ref().is_some_and(|status| status.is_leader);
             info.roots.clone_from(&moment.roots);
+            info.roots_changing = moment.roots_changing;
             info.applied = status.as_ref().map_or(0, |status| status.last_applied);
             info.version = moment.version.get();
         }

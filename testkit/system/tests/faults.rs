@@ -245,6 +245,8 @@ impl Bed {
                 let info = self.text(host, &["CLUSTER", "INFO"])?;
                 if info_field(&info, "cluster_state").as_deref() != Some("ok")
                     || info_field(&info, "cluster_root_quorum").as_deref() != Some("ok")
+                    // Else the first root's word alone would be needed for a lease after the others joined it.
+                    || info_field(&info, "cluster_roots_changing").as_deref() != Some("0")
                 {
                     return Err(format!("host {host}: {info}"));
                 }

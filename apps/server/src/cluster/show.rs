@@ -239,6 +239,7 @@ pub fn info(view: &ClusterView, agent: &AgentInfo, is_ok: bool) -> String {
     let leader = agent.leader.map(|id| id.to_string()).unwrap_or_default();
     line("cluster_topology_version", &agent.version);
     line("cluster_roots", &agent.roots.len());
+    line("cluster_roots_changing", &u8::from(agent.roots_changing));
     line("cluster_root_leader", &leader);
     line("cluster_root_term", &agent.term);
     line("cluster_root_quorum", &if agent.quorum { "ok" } else { "lost" });

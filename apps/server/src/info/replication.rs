@@ -74,6 +74,8 @@ pub(super) fn cluster(server: &Server, out: &mut String) {
     field(out, "cluster_ok", u8::from(gate.cluster_ok()));
     field(out, "cluster_write_lease_ms", lease_ms);
     field(out, "cluster_topology_version", agent.version);
+    field(out, "cluster_roots", agent.roots.len());
+    field(out, "cluster_roots_changing", u8::from(agent.roots_changing));
     field(out, "cluster_root_leader", agent.leader.map(|id| id.to_string()).unwrap_or_default());
     field(out, "cluster_root_term", agent.term);
     field(out, "cluster_root_quorum", if agent.quorum { "ok" } else { "lost" });
