@@ -91,7 +91,10 @@ impl RaftConfig {
         let retry = format!("{0}ms {0}ms {0}ms ...{0}ms", self.retry_ms);
         let config = openraft::Config {
             cluster_name: self.identity.cluster.to_string(),
-            heartbeat_interval: self.heartbeat_ms,
+            // `keep_house` sends the heartbeats. The library's clock ticks five times in this interval, and needs
+            // to do so only to notice that an election is due.
+            heartbeat_interval: self.election_min_ms - self.election_min_ms.div_ceil(16),
+            enable_heartbeat: false,
             election_timeout_min: self.election_min_ms,
             election_timeout_max: self.election_max_ms,
             install_snapshot_timeout: self.snapshot_timeout_ms,
@@ -106,7 +109,7 @@ impl RaftConfig {
             quorum_loss_probe_interval: Some(2 * self.election_max_ms),
             allow_log_reversion: Some(false),
             enable_leader_restore: Some(false),
-            // `keep_house` lets the clock run as long as this member has a vote: most members never do.
+            // `keep_house` lets the clock run while this member may have to stand for election: most never do.
             enable_tick: false,
             ..openraft::Config::default()
         };

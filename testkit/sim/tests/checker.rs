@@ -192,8 +192,8 @@ fn a_copy_that_was_denied_is_noticed() {
     world.pretend(Fact::Kept { shard, write, at });
     world.run_ms(1);
     world.crash(1);
-    world.run_ms(2);
     world.plane(4).state().holds = None;
+    world.run_ms(2);
     world.restart(1);
     world.run_ms(4 * LEASE_MS);
     fires(&world, "threw away the last copy");
