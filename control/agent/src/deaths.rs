@@ -8,7 +8,7 @@ use pando_wire::{Hello, Purpose};
 
 use crate::driver::Driver;
 use crate::event::Event;
-use crate::net::{self, ConnId};
+use crate::net::{self, Address, ConnId};
 
 impl Driver {
     /// Whether the death of the process at the other end of this connection matters here: to roots
@@ -54,10 +54,20 @@ impl Driver {
         let events = self.events.clone();
         tokio::spawn(async move {
             let look = net::look(&env, identity, node, &address, &config).await;
-            if look == net::Look::Answered(incarnation) {
-                events.send(Event::Reached { node, incarnation, address }).ok();
-            }
+            let is_reached = look == net::Look::Answered(incarnation);
+            events.send(Event::Tried { node, incarnation, address, is_reached }).ok();
         });
+    }
+
+    pub fn on_tried(&mut self, node: NodeId, incarnation: Incarnation, address: &Address, is_reached: bool) {
+        self.reach.end();
+        if is_reached {
+            self.reach.note_reached(node, incarnation, address);
+        }
+        let now = self.env.clock.now_ms();
+        while let Some((node, incarnation)) = self.reach.next_waiting() {
+            self.look_at(now, node, incarnation);
+        }
     }
 
     /// A connection from another node broke: find out whether its process is gone.

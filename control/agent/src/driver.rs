@@ -322,8 +322,8 @@ impl Driver {
                 self.on_peer_closed(id, &peer);
             }
             Event::Probed { node, incarnation, is_dead } => self.on_probed(node, incarnation, is_dead),
-            Event::Reached { node, incarnation, address } => {
-                self.reach.note_reached(node, incarnation, &address);
+            Event::Tried { node, incarnation, address, is_reached } => {
+                self.on_tried(node, incarnation, &address, is_reached);
             }
             Event::Found { node, incarnation, address } => self.on_found(node, incarnation, address),
             Event::RootsChanged => self.on_roots_changed(),

@@ -33,8 +33,8 @@ pub(crate) enum Event {
     Closed { id: ConnId, peer: Hello },
     /// A probe ended: this process is dead (or not, as far as one can see).
     Probed { node: NodeId, incarnation: Incarnation, is_dead: bool },
-    /// A process answered at its announced address.
-    Reached { node: NodeId, incarnation: Incarnation, address: Address },
+    /// A try to reach a process at its announced address ended.
+    Tried { node: NodeId, incarnation: Incarnation, address: Address, is_reached: bool },
     /// This process of a node answers at an address that was asked on the chance.
     Found { node: NodeId, incarnation: Incarnation, address: Address },
     /// The root group of this node has applied entries, or its leader changed.

@@ -2,7 +2,8 @@
 //! Which processes were reached at their announced address. A port that refuses proves a process
 //! dead only if that process has answered there before: a node that announces a wrong address, or one
 //! behind a firewall, is refused or silent while it lives. Peers that were not reached yet are tried again
-//! as long as they are connected. Pure; the driver asks and probes.
+//! as long as they are connected, and few at a time: when thousands join at once, each try that comes too late would only
+//! cause another one. Pure; the driver asks and probes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +11,12 @@ use pando_topology::{Incarnation, NodeId};
 
 use crate::net::{Address, ConnId};
 
-/// Pause before an address that did not answer is tried again.
+/// Pause before an address that did not answer is tried again; it doubles each time.
 const RETRY_MS: u64 = 2_000;
+const RETRY_MAX_MS: u64 = 32_000;
+
+/// So many tries are under way at a time.
+const TRIES_MAX: usize = 64;
 
 #[derive(Clone, Debug)]
 struct Tried {
@@ -19,6 +24,7 @@ struct Tried {
     address: Address,
     is_reached: bool,
     at_ms: u64,
+    pause_ms: u64,
 }
 
 /// See the head of this file.
@@ -29,6 +35,9 @@ pub(crate) struct Reach {
     peers: BTreeMap<NodeId, (Incarnation, BTreeSet<ConnId>)>,
     /// When to try whom again.
     due: BTreeSet<(u64, NodeId)>,
+    /// Tries under way, and who waits for the end of one.
+    tries: usize,
+    waiting: BTreeSet<NodeId>,
 }
 
 impl Reach {
@@ -70,24 +79,46 @@ impl Reach {
                 self.nodes.get(&node).is_some_and(|tried| tried.is_reached && tried.incarnation == incarnation);
             if !is_done {
                 due.push((node, incarnation));
-                self.due.insert((now_ms + RETRY_MS, node));
+                let pause_ms = self.nodes.get(&node).map_or(RETRY_MS, |tried| tried.pause_ms);
+                self.due.insert((now_ms + pause_ms, node));
             }
         }
         due
     }
 
-    /// Whether to try the address now; if so, the try is noted.
+    /// Whether to try the address now; if so, the try is noted, and `end` is to be called after it.
     pub fn begin(&mut self, now_ms: u64, node: NodeId, incarnation: Incarnation, address: &Address) -> bool {
-        if let Some(tried) = self.nodes.get(&node)
-            && tried.incarnation == incarnation
-            && tried.address == *address
-            && (tried.is_reached || now_ms < tried.at_ms + RETRY_MS)
-        {
+        let before = self.nodes.get(&node);
+        let before = before.filter(|tried| tried.incarnation == incarnation && tried.address == *address);
+        if before.is_some_and(|tried| tried.is_reached || now_ms < tried.at_ms + tried.pause_ms) {
             return false;
         }
-        let tried = Tried { incarnation, address: address.clone(), is_reached: false, at_ms: now_ms };
+        if self.tries >= TRIES_MAX {
+            self.waiting.insert(node);
+            return false;
+        }
+        let pause_ms = before.map_or(RETRY_MS, |tried| (tried.pause_ms * 2).min(RETRY_MAX_MS));
+        let tried = Tried { incarnation, address: address.clone(), is_reached: false, at_ms: now_ms, pause_ms };
         self.nodes.insert(node, tried);
+        self.tries += 1;
         true
+    }
+
+    /// A try has ended.
+    pub fn end(&mut self) {
+        self.tries = self.tries.saturating_sub(1);
+    }
+
+    /// Who has waited for the end of a try, while another one may begin.
+    pub fn next_waiting(&mut self) -> Option<(NodeId, Incarnation)> {
+        while self.tries < TRIES_MAX
+            && let Some(node) = self.waiting.pop_first()
+        {
+            if let Some(incarnation) = self.connected(&node) {
+                return Some((node, incarnation));
+            }
+        }
+        None
     }
 
     /// The process answered at the address.
@@ -101,7 +132,8 @@ impl Reach {
 
     /// The process has answered there without having been tried: a link to it is up.
     pub fn note_answered(&mut self, now_ms: u64, node: NodeId, incarnation: Incarnation, address: &Address) {
-        let tried = Tried { incarnation, address: address.clone(), is_reached: true, at_ms: now_ms };
+        let address = address.clone();
+        let tried = Tried { incarnation, address, is_reached: true, at_ms: now_ms, pause_ms: RETRY_MS };
         self.nodes.insert(node, tried);
     }
 
@@ -140,5 +172,35 @@ mod tests {
         reach.note_reached(node, old, &here);
         assert!(!reach.is_reached(&node, new, &here));
         assert!(reach.begin(20 + RETRY_MS, node, new, &here));
+        assert!(!reach.begin(20 + 2 * RETRY_MS, node, new, &here), "the pause has doubled");
+        assert!(reach.begin(20 + 3 * RETRY_MS, node, new, &here));
+    }
+
+    #[test]
+    fn of_thousands_a_few_are_tried_at_a_time_and_all_in_the_end() {
+        let address = Address { host: "10.0.0.1".into(), port: 1 };
+        let mut reach = Reach::default();
+        let mut under_way = Vec::new();
+        for n in 0..=255 {
+            let node = NodeId::from_bytes([n; 20]);
+            reach.note_connected(0, u64::from(n), node, Incarnation(1));
+            if reach.begin(0, node, Incarnation(1), &address) {
+                under_way.push(node);
+            }
+        }
+        reach.note_disconnected(255, &NodeId::from_bytes([255; 20]));
+        let mut reached = 0;
+        while let Some(node) = under_way.pop() {
+            reach.note_reached(node, Incarnation(1), &address);
+            reached += 1;
+            reach.end();
+            while let Some((next, incarnation)) = reach.next_waiting() {
+                assert!(reach.begin(1, next, incarnation, &address));
+                under_way.push(next);
+            }
+            assert!(under_way.len() <= TRIES_MAX);
+        }
+        assert_eq!(reached, 255, "all but the one that is gone");
+        assert_eq!(reach.take_due(RETRY_MS), []);
     }
 }

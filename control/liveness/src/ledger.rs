@@ -34,6 +34,10 @@ use pando_topology::{Change, ClusterMap, Incarnation, NodeId, ShardId, TopologyV
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A node that has just joined is counted as failed after so many leases at the earliest, unless it was heard of: it
+/// has to connect to each root first, perhaps together with thousands.
+const NEWCOMER_LEASES: u64 = 3;
+
 /// The exclusive promise for a shard.
 #[derive(Copy, Clone, Debug)]
 struct Promise {
@@ -352,10 +356,10 @@ impl RootLedger {
 
     /// As `on_map`, of what is different from the map before.
     pub fn on_changes(&mut self, now_ms: u64, changes: &[Change]) {
-        let lease_end = now_ms.saturating_add(self.lease_ms);
+        let patience_end = now_ms.saturating_add(NEWCOMER_LEASES * self.lease_ms);
         for change in changes {
             match change {
-                Change::NodeUpsert(node) => self.watch(node.id, lease_end),
+                Change::NodeUpsert(node) => self.watch(node.id, patience_end),
                 Change::NodeRemove(id) => self.forget(id),
                 Change::ShardUpsert(_) | Change::ShardRemove(_) | Change::Meta { .. } => {}
             }
