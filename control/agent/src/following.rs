@@ -18,9 +18,10 @@ use crate::net::{self, Address, ConnId, LinkKey, LinkKind};
 use crate::node_state::NodeState;
 
 /// Milliseconds between heartbeats while nothing changes: a third of the lease, so that one may be lost before a
-/// promise runs out, or late by two thirds of the lease. What changes is sent at once.
-fn heartbeat_ms(lease_ms: u64) -> u64 {
-    (lease_ms / 3).max(1)
+/// promise runs out, or late by two thirds of the lease. What changes is sent at once. With more than three roots there
+/// are two to spare and half of the lease will do: five cost a cluster of thousands hardly more than three then.
+fn heartbeat_ms(lease_ms: u64, roots: usize) -> u64 {
+    (lease_ms / if roots <= 3 { 3 } else { 2 }).max(1)
 }
 
 /// What the node half remembers.
@@ -228,14 +229,14 @@ impl Driver {
             let message = Message::PrimaryBeat(beat);
             self.links.send((LinkKind::Replica, replica), &message, &mut self.counters);
         }
-        let pause_ms = heartbeat_ms(self.config.lease_ms) / 8;
+        let pause_ms = self.config.lease_ms / 24;
         self.node.next_eager_ms = if self.is_eager(now) { now + pause_ms.max(1) } else { u64::MAX };
     }
 
     /// One round of heartbeats to all roots and beats to all replicas.
     pub fn send_heartbeats(&mut self) {
         let now = self.env.clock.now_ms();
-        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms);
+        self.node.next_beat_ms = now + heartbeat_ms(self.config.lease_ms, self.map.roots().members().len());
         let seq = self.next_seq(now);
         let status = self.plane.status();
         let told = self.node.promise.told();
@@ -315,7 +316,7 @@ impl Driver {
             self.send_heartbeats();
             self.update_lease();
             // Two beats went unanswered.
-            let silent_ms = 2 * heartbeat_ms(self.config.lease_ms);
+            let silent_ms = 2 * heartbeat_ms(self.config.lease_ms, self.map.roots().members().len());
             self.links.reset_silent(silent_ms.max(500), late_ms);
             if !self.has_quorum() {
                 self.info.set_reason(self.quorum_reason());

@@ -75,7 +75,7 @@ pub struct NodeStatus {
     pub active: Option<Claim>,
 }
 
-/// Node to root: every third of the lease or so, and at once after a change.
+/// Node to root: every third or half of the lease, and at once after a change.
 #[derive(Clone, Eq, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// The sender.
