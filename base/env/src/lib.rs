@@ -16,6 +16,7 @@ mod rng;
 mod sim_disk;
 #[cfg(feature = "sim")]
 mod sim_disk_faults;
+mod thread;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -31,6 +32,7 @@ pub use real_disk::RealDisk;
 pub use rng::{Rng, SeededRng, SystemRng};
 #[cfg(feature = "sim")]
 pub use sim_disk::SimDisk;
+pub use thread::make_this_thread_urgent;
 
 /// A boxed future: what the object-safe traits of this crate return.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -69,6 +69,10 @@ impl Agent {
         let (started, start) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("cluster".into());
         let body = move || {
+            // `roots` is started from here and gets the same.
+            if let Err(error) = pando_env::make_this_thread_urgent() {
+                tracing::debug!(%error, "the cluster's threads run like all others");
+            }
             // One thread: the control plane's work is small, and it must not take cores from workers.
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
