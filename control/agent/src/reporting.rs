@@ -19,7 +19,7 @@ use crate::net::LinkKind;
 /// microseconds more for each node: of thousands that fail together a few decisions are made, not one every few milliseconds
 /// that everybody has to be told of.
 const SPACING_MS: u64 = 5;
-const SPACING_US_EACH: u64 = 5;
+const SPACING_US_EACH: u64 = 10;
 
 fn decision_spacing_ms(nodes: usize) -> u64 {
     SPACING_MS + nodes as u64 * SPACING_US_EACH / 1000

@@ -19,6 +19,12 @@ const ROUND_US_EACH: u64 = 80;
 const ROUND_MIN_MS: u64 = 5;
 const ROUND_MAX_MS: u64 = 500;
 
+/// Where a round takes more than one turn it begins when nothing has come for so many microseconds for each node, or at
+/// last after a few times as long: when thousands fail at once the news come in pieces, and each round of each
+/// piece would delay the next. Those whom a change concerns do not wait.
+const QUIET_US_EACH: u64 = 20;
+const QUIET_TIMES_MAX: u64 = 3;
+
 /// So many microseconds for each subscriber those wait for each other whom calm changes concern: for each that is
 /// told alone the changes since all were told have to be coded again.
 const CONCERNED_US_EACH: u64 = 10;
@@ -31,6 +37,8 @@ pub(crate) struct Rounds {
     round_ms: u64,
     is_untold: bool,
     is_pressing: bool,
+    /// When the first and the last such thing came.
+    pressing_ms: (u64, u64),
     /// The round under way: whose turn is next, and who is the last of it.
     round: Option<(ConnId, ConnId)>,
     /// When the last turn was.
@@ -44,7 +52,10 @@ impl Rounds {
     /// There is a new map. `concerned`: the connections of those whom it concerns.
     pub fn note(&mut self, now: u64, is_calm: bool, concerned: impl IntoIterator<Item = ConnId>, subscribers: usize) {
         self.is_untold = true;
-        self.is_pressing |= !is_calm;
+        if !is_calm {
+            self.pressing_ms = (if self.is_pressing { self.pressing_ms.0 } else { now }, now);
+            self.is_pressing = true;
+        }
         let was_empty = self.concerned.is_empty();
         self.concerned.extend(concerned);
         if !is_calm {
@@ -56,11 +67,17 @@ impl Rounds {
 
     /// When the next round begins, unless one is under way.
     fn round_due_ms(&self, subscribers: usize, nodes: usize) -> Option<u64> {
-        let pause_ms = match self.is_pressing {
-            true => (subscribers as u64 * ROUND_US_EACH / 1000).clamp(ROUND_MIN_MS, ROUND_MAX_MS),
-            false => calm_pause_ms(nodes),
-        };
-        (self.is_untold && self.round.is_none()).then_some(self.round_ms + pause_ms)
+        if !self.is_untold || self.round.is_some() {
+            return None;
+        }
+        if !self.is_pressing {
+            return Some(self.round_ms + calm_pause_ms(nodes));
+        }
+        let pause_ms = (subscribers as u64 * ROUND_US_EACH / 1000).clamp(ROUND_MIN_MS, ROUND_MAX_MS);
+        let quiet_ms = if subscribers > TURN_MAX { nodes as u64 * QUIET_US_EACH / 1000 } else { 0 };
+        let (first_ms, last_ms) = self.pressing_ms;
+        let settled_ms = (last_ms + quiet_ms).min(first_ms + QUIET_TIMES_MAX * quiet_ms);
+        Some(settled_ms.max(self.round_ms + pause_ms))
     }
 
     /// When somebody is to be told. `nodes`: of the map.
@@ -131,13 +148,29 @@ mod tests {
         rounds.note(10_000, false, [7, 900], all.len());
         let told = run(&mut rounds, &all, 10_000, 11_000);
         assert!(told.iter().all(|(_, ids)| ids.len() <= TURN_MAX));
-        assert_eq!(told.len(), 8, "a turn each millisecond");
-        assert_eq!(told[0].1[..3], [7, 900, 1], "whom it concerns first");
+        assert_eq!(told[0], (10_000, vec![7, 900]), "whom it concerns first");
+        assert_eq!(told.len(), 1 + 8, "a turn each millisecond");
         let mut ids: Vec<ConnId> = told.iter().flat_map(|(_, ids)| ids.iter().copied()).skip(2).collect();
         assert!(ids.is_sorted());
         ids.dedup();
         assert_eq!(ids, all.keys().copied().collect::<Vec<_>>());
         assert_eq!(run(&mut rounds, &all, 11_000, 20_000), []);
+    }
+
+    #[test]
+    fn a_round_waits_for_the_end_of_a_storm_but_not_for_ever() {
+        let all = subscribers(1000);
+        let round = |until_ms: u64| {
+            let mut rounds = Rounds::default();
+            (10_000..=until_ms).step_by(10).for_each(|now| rounds.note(now, false, [], all.len()));
+            rounds.round_due_ms(all.len(), all.len())
+        };
+        assert_eq!(round(10_000), Some(10_020));
+        assert_eq!(round(10_030), Some(10_050));
+        assert_eq!(round(10_100), Some(10_060));
+        let mut few = Rounds::default();
+        few.note(10_000, false, [], TURN_MAX);
+        assert_eq!(few.round_due_ms(TURN_MAX, 300), Some(10_000));
     }
 
     #[test]
