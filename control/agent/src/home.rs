@@ -22,7 +22,13 @@ impl Home {
     }
 
     fn handle(&self) -> Handle {
-        let own = self.0.as_ref().map(|thread| thread.get_or_init(|| start().unwrap_or_else(|_| Handle::current())));
+        let start = || {
+            start().unwrap_or_else(|error| {
+                tracing::warn!(%error, "the member of the root group has no thread of its own");
+                Handle::current()
+            })
+        };
+        let own = self.0.as_ref().map(|thread| thread.get_or_init(start));
         own.cloned().unwrap_or_else(Handle::current)
     }
 
