@@ -61,10 +61,16 @@ pub fn free_port() -> u16 {
 /// When it cannot be made.
 pub fn temp_dir(name: &str) -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let dir = std::env::temp_dir().join(format!("pando-{name}-{}-{count}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a temporary directory can be made");
-    dir
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("pando-{name}-{}-{count}", std::process::id()));
+        match std::fs::create_dir(&dir) {
+            Ok(()) => return dir,
+            // In another namespace of processes the same number was another process, whose files may still be there.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("{}: {error}", dir.display()),
+        }
+    }
 }
 
 impl Node {

@@ -20,6 +20,10 @@ use pando_procs::{Client, eventually};
 
 use children::Group;
 
+/// As in the server.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 struct Options {
     #[command(subcommand)]
