@@ -23,7 +23,7 @@ const ROUND_MAX_MS: u64 = 500;
 /// last after a few times as long: when thousands fail at once the news come in pieces, and each round of each
 /// piece would delay the next. Those whom a change concerns do not wait.
 const QUIET_US_EACH: u64 = 20;
-const QUIET_TIMES_MAX: u64 = 3;
+const QUIET_TIMES_MAX: u64 = 5;
 
 /// So many microseconds for each subscriber those wait for each other whom calm changes concern: for each that is
 /// told alone the changes since all were told have to be coded again.
@@ -167,7 +167,7 @@ mod tests {
         };
         assert_eq!(round(10_000), Some(10_020));
         assert_eq!(round(10_030), Some(10_050));
-        assert_eq!(round(10_100), Some(10_060));
+        assert_eq!(round(10_200), Some(10_100));
         let mut few = Rounds::default();
         few.note(10_000, false, [], TURN_MAX);
         assert_eq!(few.round_due_ms(TURN_MAX, 300), Some(10_000));
@@ -186,7 +186,7 @@ mod tests {
                 last_told.push(now);
             }
         }
-        assert!(last_told.len() > 5, "{last_told:?}");
+        assert!(last_told.len() > 3, "{last_told:?}");
     }
 
     #[test]

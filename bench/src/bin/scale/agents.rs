@@ -123,6 +123,8 @@ struct Member {
 
 /// Runs the child until its parent lets go of it.
 pub fn run(options: &ChildOptions) -> Result<(), String> {
+    // As in a server: agents that had to wait for the roots would be late with their heartbeats.
+    pando_env::make_this_thread_urgent().ok();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let (orders, mut ordered) = tokio::sync::mpsc::unbounded_channel();
     std::thread::spawn(move || {
